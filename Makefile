@@ -1,0 +1,33 @@
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup lock demo test lint bench soak clean
+BIN := .venv/bin
+
+help: ## what can be made
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+
+setup: .venv/.ready ## an environment in .venv/ with everything in requirements.lock
+
+.venv/.ready: requirements.lock pyproject.toml scripts/setup.sh
+	bash scripts/setup.sh
+
+lock: ## requirements.lock anew, from pyproject.toml
+	bash scripts/setup.sh lock
+
+demo: setup ## synthetic raw scenes -> dataset -> models -> maps -> demo/report/index.html
+	$(BIN)/python -m scripts.demo demo
+
+test: setup ## all tests
+	$(BIN)/python -m pytest -q
+
+lint: setup ## format, lint, types, import rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup ## benchmarks; prints ratios measured side by side
+	$(BIN)/python -m benchmarks
+
+clean: ## remove what demo and the tools left (not .venv)
+	rm -rf demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -1,0 +1,1 @@
+"""`hypersigma-data`: raw scenes to versions, shards and reports."""

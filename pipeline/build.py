@@ -1,0 +1,1 @@
+"""Build one dataset version from all scenes not yet in the store."""

@@ -1,0 +1,1 @@
+"""Raw products in, lazy scene Datasets out."""

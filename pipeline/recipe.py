@@ -1,0 +1,1 @@
+"""A recipe: the ordered steps from scene to tiles."""

@@ -1,0 +1,1 @@
+"""Steps: each takes a scene Dataset and returns a new one, lazily."""

@@ -1,0 +1,1 @@
+"""Synthetic raw products with known truth; shares no code with the readers."""

@@ -1,0 +1,1 @@
+"""Programs around the packages: set-up and the demo."""
