@@ -13,8 +13,9 @@ all show one invented landscape (`world`), and beside them what is true of it:
 
 True reflectance (band, y, x) is the sum over endmembers of `reflectance` times `abundance`;
 radiance [W m-2 sr-1 um-1] is `cosine * irradiance * transmittance * reflectance + path`, and where
-`live`, DN = (radiance - offset) / gain up to stripes, noise and rounding. In L1R the wavelengths
-of the columns differ a little (see its `.AUX`); the truth is that of the nominal ones.
+`live`, DN = (radiance - offset) / gain up to stripes, noise and rounding (AHSI: at least 1, since 0
+means no data, and at most 4095). In L1R the wavelengths of the columns differ a little (see its
+`.AUX`); the truth is that of the nominal ones.
 
 All times are UTC. Same arguments, same bytes (with the same libraries).
 """
