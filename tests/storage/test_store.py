@@ -273,3 +273,29 @@ def test_tiles_that_break_the_contract_are_refused(repo, change, message):
     session = store.begin(repo)
     with pytest.raises(SchemaError, match=message):
         store.write_scene(session.fork(), change(make_tiles()))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_any_history_of_builds_and_rollbacks(repo, location, seed):
+    rng = np.random.default_rng(seed)
+    head, published = {}, {}
+    for step in range(6):
+        if published and rng.random() < 0.3:
+            target = str(rng.choice(sorted(published)))
+            store.rollback(repo, target)
+            head = dict(published[target])
+        names = [f"s{i}" for i in rng.choice(5, rng.integers(1, 3), replace=False)]
+        new = {n: make_tiles(n, int(rng.integers(0, 4)), 1, seed=step) for n in names}
+        head |= new
+        assert build(repo, *new.values()).tag == f"v{step + 1}"
+        published[f"v{step + 1}"] = dict(head)
+        assert store.scene_ids(repo) == set(head)
+    for tag, scenes in published.items():
+        group = store.open_version(location, tag)
+        table = read_index(group).to_pylist()
+        expected = {(n, i) for n, t in scenes.items() for i in range(t.sizes["tile"])}
+        assert {(row["scene_id"], row["position"]) for row in table} == expected
+        assert len(table) == len(expected)
+        assert set(group["scenes"].group_keys()) == set(scenes)
+        for name, tiles in scenes.items():
+            np.testing.assert_array_equal(store.scene_dataset(group, name).tiles, tiles.tiles)
