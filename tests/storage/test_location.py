@@ -5,13 +5,8 @@ import pytest
 
 from storage.location import commit_lock, icechunk_storage, local_path
 from storage.schema import SchemaError
+from tests.storage.locks import hold
 from tests.storage.tiles import make_store
-
-
-def hold(location, ready, go):
-    with commit_lock(location):
-        ready.set()
-        go.wait(60)
 
 
 def test_only_one_process_commits_at_a_time(tmp_path):

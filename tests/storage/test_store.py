@@ -11,13 +11,7 @@ import zarr
 from storage import store
 from storage.index import read_index
 from storage.schema import SchemaError
-from tests.storage.tiles import build, make_store, make_tiles
-
-
-def write_in_process(fork, scene_id):
-    """Run in a spawned process: write one scene and send the fork back."""
-    store.write_scene(fork, make_tiles(scene_id))
-    return fork
+from tests.storage.tiles import build, make_store, make_tiles, write_in_process
 
 
 def assert_stored(group, tiles):

@@ -75,3 +75,9 @@ def build(repo, *scenes):
     for fork, tiles in zip(forks, scenes, strict=True):
         store.write_scene(fork, tiles)
     return store.commit_version(repo, session, forks, code_version="0.1.0")
+
+
+def write_in_process(fork, scene_id):
+    """Run in a spawned process, where this module is imported faster than one of tests."""
+    store.write_scene(fork, make_tiles(scene_id))
+    return fork
