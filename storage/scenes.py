@@ -14,6 +14,9 @@ from zarr.core.metadata import ArrayV3Metadata
 from storage.nodes import PIXEL_CODEC, plain, read_column, subgroup, write_column
 from storage.schema import PLACE_COORDS, SchemaError, check_name, check_tiles, tile_id
 
+type SceneColumns = tuple[dict[str, np.ndarray], dict[str, Any]]
+"""A scene's columns on `tile`, and its attrs."""
+
 BATCH_TILES = 64
 SHARD_BYTES = 64 * 2**20
 """A shard (one object) is one written batch, so that none is read back to add to it."""
@@ -86,7 +89,7 @@ def scene_dataset(group: zarr.Group, scene_id: str) -> xr.Dataset:
     return scene.assign_coords(tile_id=("tile", names)).assign_attrs(unknown)
 
 
-def scene_columns(group: zarr.Group, scene_id: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def scene_columns(group: zarr.Group, scene_id: str) -> SceneColumns:
     """Return the columns on `tile` and the attrs of a scene that was written to its end.
 
     Raises:

@@ -182,9 +182,12 @@ def test_an_unfinished_scene_is_not_committed(repo):
     session = store.begin(repo)
     fork = session.fork()
     zarr.open_group(fork.store, mode="r+").create_group("scenes/half")
+    good = session.fork()
+    store.write_scene(good, make_tiles("good"))
     with pytest.raises(SchemaError, match="half was not written to its end"):
-        store.commit_version(repo, session, [fork], code_version="1")
+        store.commit_version(repo, session, [good, fork], code_version="1")
     assert store.versions(repo) == []
+    assert store.commit_version(repo, session, [good], code_version="1").scenes == 1
 
 
 def test_nothing_new_makes_no_version(repo, location):
