@@ -5,7 +5,6 @@ import dask
 import icechunk
 import numpy as np
 import pytest
-import xarray as xr
 import zarr
 
 from storage import store
@@ -59,11 +58,43 @@ def test_every_chunk_is_computed_once_and_few_at_a_time(repo):
     assert max(runs) <= 64
 
 
-def test_reading_a_tile_reads_no_other(repo, location):
-    build(repo, make_tiles(count=40))
+@pytest.fixture
+def reads(monkeypatch):
+    """Every (key, bytes) that is read from a store from now on."""
+    found = []
+    real = icechunk.IcechunkStore.get
+
+    async def spy(self, key, prototype, byte_range=None):
+        value = await real(self, key, prototype, byte_range)
+        found.append((key, 0 if value is None else len(value)))
+        return value
+
+    monkeypatch.setattr(icechunk.IcechunkStore, "get", spy)
+    return found
+
+
+def test_reading_a_tile_reads_no_other(repo, location, reads):
+    tiles = make_tiles(count=40)
+    build(repo, tiles)
     scene = store.scene_dataset(store.open_version(location), "s1")
-    assert isinstance(scene.variables["tiles"]._data, xr.core.indexing.ExplicitlyIndexed)
-    np.testing.assert_array_equal(scene.tiles[7].values, make_tiles(count=40).tiles[7])
+    reads.clear()
+    np.testing.assert_array_equal(scene.tiles[7], tiles.tiles[7])
+    assert {key for key, _ in reads} == {"scenes/s1/tiles/c/0/0/0/0"}
+    # One tile and the shard's table of 16 bytes a tile, of 40 tiles of 32 kB.
+    assert sum(size for _, size in reads) < 1.1 * tiles.tiles[7].nbytes
+
+
+def test_a_commit_reads_neither_pixels_nor_other_scenes(repo, reads):
+    build(repo, make_tiles("old"))
+    session = store.begin(repo)
+    fork = session.fork()
+    store.write_scene(fork, make_tiles("new"))
+    reads.clear()
+    store.commit_version(repo, session, [fork], code_version="1")
+    keys = {key for key, _ in reads}
+    assert any(key.startswith("scenes/new/row/") for key in keys)
+    assert [key for key in keys if key.startswith("scenes/old/")] == []
+    assert [key for key in keys if "/tiles/c" in key or "/valid/c" in key] == []
 
 
 def test_the_layout_is_the_contract(repo, location):
@@ -151,9 +182,12 @@ def test_an_unfinished_scene_is_not_committed(repo):
     session = store.begin(repo)
     fork = session.fork()
     zarr.open_group(fork.store, mode="r+").create_group("scenes/half")
+    good = session.fork()
+    store.write_scene(good, make_tiles("good"))
     with pytest.raises(SchemaError, match="half was not written to its end"):
-        store.commit_version(repo, session, [fork], code_version="1")
+        store.commit_version(repo, session, [good, fork], code_version="1")
     assert store.versions(repo) == []
+    assert store.commit_version(repo, session, [good], code_version="1").scenes == 1
 
 
 def test_nothing_new_makes_no_version(repo, location):
