@@ -33,17 +33,17 @@ def write_ahsi(out: Path, plan: Plan, world: World) -> tuple[Path, Truth]:
     grid = frame_grid(plan, SHAPE, TILT[plan.platform], lost_lines=LOST_LINES)
     truth = make_truth(plan, world, grid, plan.platform.lower())
     if plan.platform == "GF5B":
-        path = out / f"{plan.scene_id}.tar.gz"
+        path = out / f"{plan.product}.tar.gz"
         write_tgz(path, _members(truth), plan.acquired + timedelta(days=2))
     else:
-        path = out / plan.scene_id
+        path = out / plan.product
         write_folder(path, _members(truth))
     return path, truth
 
 
 def _members(truth: Truth) -> Iterator[tuple[str, bytes]]:
     plan = truth.plan
-    stem = f"{plan.scene_id}/{plan.scene_id}"
+    stem = f"{plan.product}/{plan.product}"
     rasters = _rasters(truth)
     suffix = "tif" if plan.platform == "GF5B" else "geotiff"
     for part, content in zip(("VN", "SW"), rasters, strict=True):
@@ -54,7 +54,7 @@ def _members(truth: Truth) -> Iterator[tuple[str, bytes]]:
         for kind, table in _text_tables(plan.platform, truth.bands, bool(swir)).items():
             # The two words stand the other way round in products of GF-5.
             words = f"{kind}_{detector}" if plan.platform == "GF5B" else f"{detector}_{kind}"
-            yield f"{plan.scene_id}/{plan.platform}_AHSI_{words}.raw", table.encode("ascii")
+            yield f"{plan.product}/{plan.platform}_AHSI_{words}.raw", table.encode("ascii")
 
 
 def _rasters(truth: Truth) -> Iterator[bytes]:
@@ -131,7 +131,7 @@ def _xml(plan: Plan) -> str:
         "SatelliteID": plan.platform, "ReceiveStationID": "MYC", "SensorID": "AHSI",
         "ProduceTime": f"{plan.acquired + timedelta(days=2):%Y-%m-%d %H:%M:%S}",
         "ProductLevel": "LEVEL1", "ProductFormat": "GEOTIFF",
-        "SceneID": int(plan.scene_id[-8:]) , "ProductID": plan.scene_id.rpartition("_")[2],
+        "SceneID": int(plan.product[-8:]) , "ProductID": plan.product.rpartition("_")[2],
         "BandsCount": 330, "BandsID": "1-330", "OrbitID": plan.orbit,
         "RollSatelliteAngle": f"{plan.look:.4f}",
         "SolarAzimuth": f"{plan.sun_azimuth:.6f}",

@@ -31,10 +31,10 @@ def write_map_product(out: Path, plan: Plan, world: World) -> tuple[Path, Truth]
     grid = map_grid(plan, SHAPE, FOOTPRINT, TILT)
     truth = make_truth(plan, world, grid, "hyperion")
     if plan.family == "hyperion-l1t":
-        path = out / f"{plan.scene_id}_1T.ZIP"
-        write_zip(path, _members(truth, "L1T", f"{plan.scene_id}/"), created(plan))
+        path = out / f"{plan.product}_1T.ZIP"
+        write_zip(path, _members(truth, "L1T", f"{plan.product}/"), created(plan))
     else:
-        path = out / f"{plan.scene_id}_1GST.tgz"
+        path = out / f"{plan.product}_1GST.tgz"
         write_tgz(path, _members(truth, "L1GST", ""), created(plan))
     return path, truth
 
@@ -56,9 +56,9 @@ def _members(truth: Truth, level: str, folder: str) -> Iterator[tuple[str, bytes
         expose(ground_and_path(truth), (bands, truth.sight), QUALITY, grid, rng)
     ):
         counts = hyperion_counts(radiance, bands.gain[index], live=bool(bands.live[index]))
-        name = f"{folder}{plan.scene_id}_B{index + 1:03d}_{level}.TIF"
+        name = f"{folder}{plan.product}_B{index + 1:03d}_{level}.TIF"
         yield name, _geotiff(np.where(grid.valid, counts, 0).astype(np.int16), grid)
-    yield f"{folder}{plan.scene_id}_MTL_{level}.TXT", _mtl(plan, grid, level).encode("ascii")
+    yield f"{folder}{plan.product}_MTL_{level}.TXT", _mtl(plan, grid, level).encode("ascii")
 
 
 def _geotiff(counts: Ints, grid: Grid) -> bytes:
@@ -130,6 +130,5 @@ def _product_metadata(plan: Plan, grid: Grid, level: str) -> list[str]:
         ]
     entries += [f"PRODUCT_LINES = {height}", f"PRODUCT_SAMPLES = {width}"]
     return entries + [
-        f'BAND{band}_FILE_NAME = "{plan.scene_id}_B{band:03d}_{level}.TIF"'
-        for band in range(1, 243)
+        f'BAND{band}_FILE_NAME = "{plan.product}_B{band:03d}_{level}.TIF"' for band in range(1, 243)
     ]

@@ -46,7 +46,7 @@ def write_l1r(out: Path, plan: Plan, world: World) -> tuple[Path, Truth]:
     truth = replace(truth, dead=tuple(dead))
     image = _image(truth)
     flags = _spoil(image, truth, flat, rng)
-    path = out / f"{plan.scene_id}_1R.tgz"
+    path = out / f"{plan.product}_1R.tgz"
     write_tgz(path, _members(truth, image, flags), created(plan))
     return path, truth
 
@@ -112,7 +112,7 @@ def _spoil(image: Ints, truth: Truth, flat: tuple[int, int], rng: np.random.Gene
 
 
 def _members(truth: Truth, image: Ints, flags: Ints) -> Iterator[tuple[str, bytes]]:
-    plan, name = truth.plan, f"{truth.plan.scene_id}/{truth.plan.scene_id}"
+    plan, name = truth.plan, f"{truth.plan.product}/{truth.plan.product}"
     yield f"{name}.L1R", _hdf4(lambda path: _write_image(path, plan, image))
     yield f"{name}.AUX", _hdf4(lambda path: _write_auxiliary(path, truth.bands, flags))
     yield f"{name}.MET", _met(plan, truth.grid).encode("ascii")
@@ -134,7 +134,7 @@ def _write_image(path: str, plan: Plan, image: Ints) -> None:
     file.attr("Interleave Format").set(SDC.CHAR8, "BIL")
     file.attr("File Byte Order").set(SDC.CHAR8, "BIG_ENDIAN")
     file.attr("ImageStartTime").set(SDC.CHAR8, f"{plan.acquired:%Y%j%H%M%S.%f}")
-    data = file.create(f"{plan.scene_id}.L1R", SDC.INT16, image.shape)
+    data = file.create(f"{plan.product}.L1R", SDC.INT16, image.shape)
     data.attr("Number of Along Track Pixels").set(SDC.INT32, image.shape[0])
     data.attr("Number of Bands").set(SDC.INT32, image.shape[1])
     data.attr("Number of Cross Track Pixels").set(SDC.INT32, image.shape[2])

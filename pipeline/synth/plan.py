@@ -32,7 +32,8 @@ class Plan:
     number: int
     family: str
     platform: str
-    scene_id: str
+    product: str
+    """Name as the archive gives it: an entity id, or the name of an AHSI product."""
     acquired: datetime
     """Start, UTC."""
     orbit: int
@@ -49,6 +50,12 @@ class Plan:
     seed: int
     """Of the landscape and, with `number`, of all that is random in the scene."""
 
+    @property
+    def scene_id(self) -> str:
+        """What the scene is called in a dataset: no dots, and the level with an entity id."""
+        level = {"hyperion-l1t": "_1T", "hyperion-l1r": "_1R", "hyperion-l1gst": "_1GST"}
+        return self.product.replace(".", "p") + level.get(self.family, "")
+
 
 def plan_scene(number: int, seed: int) -> Plan:
     """Plan scene `number` (from 0) of the landscape `seed`."""
@@ -64,7 +71,7 @@ def plan_scene(number: int, seed: int) -> Plan:
     orbit = _orbit(platform, day)
     elevation, azimuth = sun_position(acquired, lon, lat)
     return Plan(
-        number, family, platform, _scene_id(platform, number, day, lap=lap, place=(lon, lat)),
+        number, family, platform, _product(platform, number, day, lap=lap, place=(lon, lat)),
         acquired, orbit, lon, lat, round(elevation, 6), round(azimuth, 6),
         round(float(rng.uniform(-4, 4)), 4), seed,
     )  # fmt: skip
@@ -108,9 +115,7 @@ def _orbit(platform: str, day: date) -> int:
     return round((day - launch).days * 14.57)
 
 
-def _scene_id(
-    platform: str, number: int, day: date, *, lap: int, place: tuple[float, float]
-) -> str:
+def _product(platform: str, number: int, day: date, *, lap: int, place: tuple[float, float]) -> str:
     if platform == "EO1":
         # The last two characters only keep ids apart.
         return f"EO1H{PATH_ROW}{day:%Y%j}110{LAST_LETTERS[lap % len(LAST_LETTERS)]}"

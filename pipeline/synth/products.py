@@ -73,6 +73,7 @@ def _describe(truth: Truth, path: Path, labelled: int) -> dict[str, Any]:
     return {
         "number": plan.number,
         "scene_id": plan.scene_id,
+        "product": plan.product,
         "family": plan.family,
         "platform": plan.platform,
         "path": path.as_posix(),

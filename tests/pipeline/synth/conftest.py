@@ -82,7 +82,7 @@ def l1r(scenes):
     with tempfile.TemporaryDirectory() as folder, tarfile.open(scene.file) as archive:
         names = [member.name for member in archive if member.isfile()]
         archive.extractall(folder, filter="data")
-        stem = Path(folder) / scene.scene_id / scene.scene_id
+        stem = Path(folder) / scene.product / scene.product
         image, auxiliary = _hdf4(f"{stem}.L1R"), _hdf4(f"{stem}.AUX")
         texts = {end: Path(f"{stem}.{end}").read_text() for end in ("MET", "hdr")}
     return SimpleNamespace(names=names, image=image, auxiliary=auxiliary, **texts)
@@ -120,7 +120,7 @@ def _ahsi(scene, folder):
     suffix = "tif" if scene.platform == "GF5B" else "geotiff"
     rasters = {}
     for part in ("VN", "SW"):
-        with rasterio.open(folder / f"{scene.scene_id}_{part}.{suffix}") as file:
+        with rasterio.open(folder / f"{scene.product}_{part}.{suffix}") as file:
             rasters[part] = SimpleNamespace(profile=file.profile, rpcs=file.rpcs, dn=file.read())
     return SimpleNamespace(
         scene=scene,
@@ -128,5 +128,5 @@ def _ahsi(scene, folder):
         rasters=rasters,
         names=sorted(path.name for path in folder.iterdir()),
         texts={path.name: path.read_text() for path in folder.glob("*.raw")},
-        xml=(folder / f"{scene.scene_id}.xml").read_text(),
+        xml=(folder / f"{scene.product}.xml").read_text(),
     )

@@ -22,8 +22,8 @@ def xml(ahsi):
 
 def test_names_follow_the_satellite(ahsi):
     scene = ahsi.scene
-    assert re.fullmatch(NAME[scene.platform], scene.scene_id)
-    stem, platform = scene.scene_id, scene.platform
+    assert re.fullmatch(NAME[scene.platform], scene.product)
+    stem, platform = scene.product, scene.platform
     if platform == "GF5B":
         assert scene.file.name == f"{stem}.tar.gz"
         suffix, sidecars = "tif", ["RadCal_SWIR", "RadCal_VNIR"]
@@ -129,7 +129,7 @@ def test_rpc_and_xml_put_the_pixels_where_they_are(ahsi, xml):
 
 def test_xml_agrees_with_the_name(ahsi, xml):
     scene = ahsi.scene
-    _, _, lon, lat, day, orbit, product = scene.scene_id.split("_")
+    _, _, lon, lat, day, orbit, product = scene.product.split("_")
     digits = len(lon.partition(".")[2])
     assert lon == f"{'EW'[scene.lon < 0]}{abs(float(xml['CenterLongitude'])):.{digits}f}"
     assert lat == f"{'NS'[scene.lat < 0]}{abs(float(xml['CenterLatitude'])):.{digits}f}"

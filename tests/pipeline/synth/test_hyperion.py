@@ -37,15 +37,15 @@ def test_archive_names_are_those_of_the_archive(scenes):
     one, two = scenes["hyperion-l1t"], scenes["hyperion-l1gst"]
     assert re.fullmatch(ENTITY_ID + "_1T.ZIP", one.file.name)
     assert re.fullmatch(ENTITY_ID + "_1GST.tgz", two.file.name)
-    assert one.scene_id != two.scene_id
+    assert one.product != two.product
 
 
 def test_members_are_242_tiffs_and_one_mtl(product):
     level, scene, files = product
-    folder = f"{scene.scene_id}/" if level == "L1T" else ""
-    expected = [f"{folder}{scene.scene_id}_B{band:03d}_{level}.TIF" for band in range(1, 243)]
+    folder = f"{scene.product}/" if level == "L1T" else ""
+    expected = [f"{folder}{scene.product}_B{band:03d}_{level}.TIF" for band in range(1, 243)]
     assert files.tiffs == expected
-    assert files.mtl_name == f"{folder}{scene.scene_id}_MTL_{level}.TXT"
+    assert files.mtl_name == f"{folder}{scene.product}_MTL_{level}.TXT"
     assert len(files.names) == 243
 
 
@@ -100,7 +100,7 @@ def test_dates_of_name_and_mtl_agree(product):
     start = dt.datetime.strptime(meta["START_TIME"], "%Y %j %H:%M:%S").replace(tzinfo=dt.UTC)
     assert start == dt.datetime.fromisoformat(scene.acquired)
     assert meta["ACQUISITION_DATE"] == f"{start:%Y-%m-%d}"
-    assert scene.scene_id[10:17] == f"{start:%Y%j}"
+    assert scene.product[10:17] == f"{start:%Y%j}"
     created = odl(files.mtl)["METADATA_FILE_INFO"]["PRODUCT_CREATION_TIME"]
     assert dt.datetime.fromisoformat(created) > start
 

@@ -81,7 +81,7 @@ def test_progress_and_listing_name_every_product(out, scenes, tmp_path):
 
 def test_ids_stay_apart_and_dates_are_within_the_missions():
     plans = [plan_scene(number, 0) for number in range(400)]
-    assert len({plan.scene_id for plan in plans}) == 400
+    assert len({plan.product for plan in plans}) == 400
     missions = {
         "EO1": (date(2000, 11, 21), date(2017, 3, 30)),
         "GF5": (date(2018, 5, 9), date(2020, 12, 31)),
