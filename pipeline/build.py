@@ -19,9 +19,11 @@ from icechunk.session import ForkSession
 from pydantic import ConfigDict
 
 from pipeline import readers
-from pipeline.recipe import Recipe, apply, load_recipe, recipe_hash
+from pipeline.readers.names import scene_id_of_name
+from pipeline.recipe import Recipe, apply, load_recipe, recipe_hash, recipe_json
 from pipeline.split import SplitConfig
 from storage import store
+from storage.schema import SceneError
 
 logger = logging.getLogger(__name__)
 
@@ -105,8 +107,8 @@ def build_dataset(config: DatasetConfig, run: Runner | None = None) -> BuildRepo
         repo = store.create(
             config.store,
             dataset=config.name,
-            recipe=recipe.to_json(),
-            recipe_hash=recipe_hash(recipe),
+            recipe=recipe_json(recipe, config.split),
+            recipe_hash=recipe_hash(recipe, config.split),
         )
         scenes, unreadable = new_scenes(config.source, store.scene_ids(repo))
         session = store.begin(repo)
@@ -138,9 +140,10 @@ def new_scenes(source: Path, stored: set[str]) -> tuple[list[Path], list[Failure
     failures = []
     for path in readers.find_scenes(source):
         try:
-            scene_id = readers.scene_id(path)
+            # A name that says nothing costs a look inside, which hashes the whole product.
+            scene_id = scene_id_of_name(path) or readers.open_scene(path).attrs["scene_id"]
         except (ValueError, OSError) as error:
-            failures.append(Failure(path.name, str(error)))
+            failures.append(failure(path, error))
             continue
         if scene_id in new:
             failures.append(Failure(path.name, f"scene {scene_id} is also {new[scene_id].name}"))
@@ -155,11 +158,20 @@ def ingest(path: Path, *, recipe: Recipe, split: SplitConfig, fork: ForkSession)
     Raises:
         storage.schema.SceneError: The product is not what it should be.
     """
-    tiles = apply(recipe, readers.open_scene(path), split)
+    scene = readers.open_scene(path)
+    scene_id, named = scene.attrs["scene_id"], scene_id_of_name(path)
+    if named not in (None, scene_id):
+        raise SceneError(
+            path,
+            expected=f"scene {named}, as its name says",
+            got=scene_id,
+            todo="give it back the name that it was delivered under",
+        )
+    tiles = apply(recipe, scene, split)
     store.write_scene(fork, tiles)
     counts = tiles.attrs["counts"]
-    logger.info("%s: %s", tiles.attrs["scene_id"], _in_words(counts))
-    return Ingested(tiles.attrs["scene_id"], counts, fork)
+    logger.info("%s: %s", scene_id, _in_words(counts))
+    return Ingested(scene_id, counts, fork)
 
 
 def run_in_turn(scenes: Sequence[Path], work: Callable[[], Work]) -> Iterator[Ingested | Failure]:

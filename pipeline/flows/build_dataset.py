@@ -41,7 +41,6 @@ def _ingest(path: Path, work: Work) -> Ingested:
 
 
 ingest_scene = task(
-    _ingest,
     name="ingest scene",
     task_run_name="ingest {path.name}",
     retries=2,
@@ -49,7 +48,7 @@ ingest_scene = task(
     retry_condition_fn=worth_retrying,
     cache_policy=NO_CACHE,  # the store is the only memory of what is done
     persist_result=False,
-)
+)(_ingest)
 
 
 def run_as_tasks(scenes: Sequence[Path], work: Callable[[], Work]) -> Iterable[Ingested | Failure]:

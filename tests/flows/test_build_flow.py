@@ -30,7 +30,7 @@ def config(tmp_path, monkeypatch):
         return small_scene(path.name, seed=len(path.name))
 
     monkeypatch.setattr(build.readers, "find_scenes", lambda folder: sorted(folder.iterdir()))
-    monkeypatch.setattr(build.readers, "scene_id", lambda path: path.name)
+    monkeypatch.setattr(build, "scene_id_of_name", lambda path: path.name)
     monkeypatch.setattr(build.readers, "open_scene", open_scene)
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text("steps: [mask: {}, normalize: {scale: 4000}, tile: {}]")
