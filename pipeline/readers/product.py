@@ -1,8 +1,9 @@
 """A raw product as delivered: a folder or an archive, listed and checked, never unpacked.
 
 Members are read where they lie: text by Python's own zip and tar readers, rasters by GDAL through
-`/vsizip/` and, at the place that a tar's list gives, `/vsisubfile/` and `/vsigzip/`. Only what GDAL cannot read (HDF4) is copied out of an archive, into a
-temporary file without a name, which the system removes with the process even if that crashes.
+`/vsizip/` and, at the place that a tar's list gives, through `/vsisubfile/` and `/vsigzip/`. Only
+what GDAL cannot read (HDF4) is copied out of an archive, into a temporary file without a name,
+which the system removes with the process even if that crashes.
 """
 
 import gzip
@@ -194,9 +195,9 @@ def _open_tar(path: Path) -> Product:
     with path.open("rb") as file:
         packed = file.read(2) == b"\x1f\x8b"
         file.seek(0)
-        hashed = _Hashed(file)
         # Read to its very end, gzip checks its checksum; tarfile alone would stop before it.
-        content: Any = gzip.GzipFile(fileobj=hashed) if packed else hashed  # type: ignore[arg-type]  # needs read() alone
+        hashed: Any = _Hashed(file)
+        content = gzip.GzipFile(fileobj=hashed) if packed else hashed
         with tarfile.open(fileobj=content, mode="r|") as tar:
             for info in tar:
                 name = _checked_name(path, info.name)

@@ -1,7 +1,7 @@
 """GeoTIFFs as one lazy array (band, y, x), read a strip of rows at a time by GDAL."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,24 +82,14 @@ class RasterStack:
         return out
 
 
-def read_header(product: Product, member: Member) -> Header:
-    """Return what a GeoTIFF says of itself, after a look whether all of it is there.
+def read_headers(product: Product, members: Iterable[Member]) -> list[Header]:
+    """Return what GeoTIFFs say of themselves, after a look whether all of each is there.
 
     Raises:
-        SceneError: It is not a GeoTIFF, or its last block lies beyond the file's end.
+        SceneError: One is no GeoTIFF, or its last block lies beyond the file's end.
     """
-    where = product.where(member)
-    try:
-        with rasterio.Env(**_GDAL), _open(product, member) as source:
-            _check_end(where, source, member.size)
-            return Header(
-                (source.count, source.height, source.width),
-                source.dtypes[0],
-                None if source.crs is None else source.crs.to_string(),
-                tuple(source.transform)[:6],
-            )
-    except RasterioError as error:
-        raise _damaged(where, error) from error
+    with rasterio.Env(**_GDAL):
+        return [_read_header(product, member) for member in members]
 
 
 def lazy_stack(
@@ -110,13 +100,30 @@ def lazy_stack(
     Chunks: all bands, `rows`, all columns; nothing is read before it is computed.
     """
     stack = RasterStack(product, tuple(members), shape, np.dtype(dtype))
-    return da.from_array(stack, chunks=(shape[0], rows, shape[2]), asarray=False)
+    chunks = (shape[0], rows, shape[2])
+    array: da.Array = da.from_array(stack, chunks=chunks, asarray=False)
+    return array
 
 
 def chunk_rows(product: Product, bands: int, cols: int, itemsize: int = 2) -> int:
     """Return how many rows of all bands make a chunk: a multiple of 64, however long the scene."""
     aim = _TGZ_CHUNK_BYTES if product.kind == "tgz" else _CHUNK_BYTES
     return TILE_SIZE * max(1, aim // (bands * cols * itemsize * TILE_SIZE))
+
+
+def _read_header(product: Product, member: Member) -> Header:
+    where = product.where(member)
+    try:
+        with _open(product, member) as source:
+            _check_end(where, source, member.size)
+            return Header(
+                (source.count, source.height, source.width),
+                source.dtypes[0],
+                None if source.crs is None else source.crs.to_string(),
+                tuple(source.transform)[:6],
+            )
+    except RasterioError as error:
+        raise _damaged(where, error) from error
 
 
 def _open(product: Product, member: Member) -> Any:
