@@ -73,7 +73,9 @@ def tile(
     counts = {"in": int(kept.size), "kept": int(kept.sum()), "rejected": rejected}
     step = {"step": "tile", "size": TILE_SIZE, "stride": stride, "min_valid": min_valid}
     tiles = _cut(scene[name], rows, cols, scene.attrs["scene_id"])
-    masks = np.lib.stride_tricks.sliding_window_view(valid, _SIDE)[rows, cols]
+    masks = np.empty((rows.size, *_SIDE), bool)
+    for i, (row, col) in enumerate(zip(rows, cols, strict=True)):
+        masks[i] = valid[row : row + TILE_SIZE, col : col + TILE_SIZE]
     return xr.Dataset(
         {
             "tiles": (("tile", "band", "y", "x"), tiles),
