@@ -113,6 +113,16 @@ class Product:
                 files[name].flush()
         return files
 
+    def stream(self, members: Iterable[Member]) -> Iterator[tuple[str, bytes]]:
+        """Yield name and content of members of a tar, in one pass from its start."""
+        names = {member.name for member in members}
+        with _damage_reported(self.path, "whole members"):
+            for name, content in self._streams(names):
+                names.remove(name)
+                yield name, content.read()
+                if not names:
+                    return
+
     def sources(self, used: Iterable[Member]) -> list[dict[str, str | int]]:
         """Return name, bytes and sha256 of what was read: the archive, or a folder's files."""
         if self.kind != "folder":
@@ -129,7 +139,7 @@ class Product:
                     with archive.open(name) as content:
                         yield name, content
             return
-        with tarfile.open(self.path, "r:*") as tar:
+        with tarfile.open(self.path, "r|*") as tar:
             for info in tar:
                 if info.name in names and (stream := tar.extractfile(info)) is not None:
                     yield info.name, stream
