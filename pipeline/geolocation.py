@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from rasterio.crs import CRS
 from rasterio.rpc import RPC
-from rasterio.transform import Affine, RPCTransformer
+from rasterio.transform import RPCTransformer
 from rasterio.warp import transform
 
 Floats = NDArray[np.float64]
@@ -40,7 +40,8 @@ def lonlat(
 
 
 def _from_map(attrs: Mapping[str, Any], row: Floats, col: Floats) -> tuple[Floats, Floats]:
-    x, y = Affine(*attrs["transform"]) * (col, row)
+    a, b, c, d, e, f = attrs["transform"]
+    x, y = a * col + b * row + c, d * col + e * row + f
     lon, lat = transform(CRS.from_user_input(attrs["crs"]), CRS.from_epsg(4326), x, y)
     return np.asarray(lon), np.asarray(lat)
 

@@ -4,9 +4,9 @@ import math
 from pathlib import Path
 from typing import Any
 
-import dask
 import numpy as np
 import xarray as xr
+from dask.base import compute
 from numpy.typing import NDArray
 
 from pipeline.geolocation import lonlat
@@ -28,7 +28,7 @@ def inspect_scene(uri: str | Path) -> dict[str, Any]:
     scene = open_scene(uri)
     masked = mask(scene)
     # Per row and column only, so that memory does not grow with the bands times the length.
-    valid, dead = dask.compute(masked.valid.data, masked.dead.mean("y").data)
+    valid, dead = compute(masked.valid.data, masked.dead.mean("y").data)
     attrs = scene.attrs
     return {
         **{key: attrs[key] for key in ("sensor", "platform", "scene_id", "level", "acquired")},

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 
-import dask
 import dask.array as da
 import numpy as np
 import xarray as xr
+from dask.base import compute
 from numpy.typing import NDArray
 
 from pipeline.geolocation import Floats, lonlat
@@ -53,7 +53,7 @@ def tile(
     if stride < 1 or not 0 < min_valid <= 1:
         raise ValueError(f"stride must be >= 1, min_valid in (0, 1], got {stride}, {min_valid}")
     name = next(name for name in _VARIABLES if name in scene)
-    valid, dead = dask.compute(scene.valid.data, scene.dead.sum("band", dtype="uint16").data)
+    valid, dead = compute(scene.valid.data, scene.dead.sum("band", dtype="uint16").data)
     rows, cols = _corners(valid.shape, stride)
     valid_fraction = _window_mean(valid, rows, cols)
     split, place = _places(scene, assign, rows, cols)
@@ -73,7 +73,9 @@ def tile(
     counts = {"in": int(kept.size), "kept": int(kept.sum()), "rejected": rejected}
     step = {"step": "tile", "size": TILE_SIZE, "stride": stride, "min_valid": min_valid}
     tiles = _cut(scene[name], rows, cols, scene.attrs["scene_id"])
-    masks = np.lib.stride_tricks.sliding_window_view(valid, _SIDE)[rows, cols]
+    masks = np.empty((rows.size, *_SIDE), bool)
+    for i, (row, col) in enumerate(zip(rows, cols, strict=True)):
+        masks[i] = valid[row : row + TILE_SIZE, col : col + TILE_SIZE]
     return xr.Dataset(
         {
             "tiles": (("tile", "band", "y", "x"), tiles),
@@ -149,8 +151,9 @@ def _cut(
             )
         )  # fmt: skip
     if not parts:
-        return da.zeros((0, data.shape[0], *_SIDE), dtype=dtype)
-    return da.concatenate(parts)
+        parts = [da.zeros((0, data.shape[0], *_SIDE), dtype=dtype)]
+    tiles: da.Array = da.concatenate(parts)
+    return tiles
 
 
 def _windows(

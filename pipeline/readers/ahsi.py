@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pipeline.readers import metadata
 from pipeline.readers.product import Member, Product
-from pipeline.readers.raster import Header, chunk_rows, lazy_stack, read_header
+from pipeline.readers.raster import Header, chunk_rows, lazy_stack, read_headers
 from pipeline.readers.scene import Bands, scene_dataset
 from pipeline.sensors import AHSI_BANDS
 from storage.schema import SceneError
@@ -156,7 +156,7 @@ def _headers(
     product: Product, rasters: dict[str, Member], values: dict[str, str], where: str
 ) -> Header:
     """Return VNIR's header after checks of both rasters."""
-    headers = {d: read_header(product, member) for d, member in rasters.items()}
+    headers = dict(zip(rasters, read_headers(product, rasters.values()), strict=True))
     for detector, header in headers.items():
         expected, first = AHSI_BANDS[detector], headers["VNIR"]
         if header.shape[0] != expected or header.dtype not in ("uint16", "int16"):

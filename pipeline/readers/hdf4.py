@@ -1,6 +1,7 @@
 """HDF4 data sets as lazy arrays (band, y, x), through pyhdf: GDAL's wheels read no HDF4."""
 
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,8 +19,8 @@ from storage.schema import SceneError
 
 DTYPES = {SDC.INT16: "int16", SDC.UINT16: "uint16", SDC.UINT8: "uint8", SDC.INT8: "int8",
           SDC.FLOAT32: "float32", SDC.FLOAT64: "float64", SDC.INT32: "int32"}  # fmt: skip
-_LOCK = threading.Lock()
-"""The HDF4 library keeps its state in globals."""
+_LOCK = threading.RLock()
+"""The HDF4 library keeps its state in globals. Reentrant: a collected file is closed anywhere."""
 
 
 class HdfFile:
@@ -38,13 +39,18 @@ class HdfFile:
         self.product = product
         self.member = member
         self.where = product.where(member)
+        self._content: IO[bytes] | None
         if product.kind == "folder":
+            self._content = None
             path = str(product.path / member.name)
         else:
             self._content = content or product.spool([member])[member.name]
             path = f"/dev/fd/{self._content.fileno()}"
         with _errors(self.where):
             self._file: Any = SD(path)
+            # HDF4 first: it knows files by name, and would take the next owner of this
+            # descriptor's name for this very file.
+            weakref.finalize(self, _close, self._file, self._content)
             self.datasets = {
                 name: (tuple(shape), DTYPES.get(kind, f"HDF4 type {kind}"))
                 for name, (_, shape, kind, _) in self._file.datasets().items()
@@ -102,7 +108,15 @@ def lazy_cube(file: HdfFile, name: str) -> da.Array:
     file.read(name, (lines - 1, 0, 0), (1, bands, samples))
     cube = HdfCube(file, name, (bands, lines, samples), np.dtype(dtype))
     rows = chunk_rows(file.product, bands, samples)
-    return da.from_array(cube, chunks=(bands, rows, samples), asarray=False)
+    array: da.Array = da.from_array(cube, chunks=(bands, rows, samples), asarray=False)
+    return array
+
+
+def _close(file: Any, content: IO[bytes] | None) -> None:
+    with _LOCK:
+        file.end()
+    if content is not None:
+        content.close()
 
 
 @contextmanager

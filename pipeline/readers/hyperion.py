@@ -12,7 +12,7 @@ import xarray as xr
 
 from pipeline.readers import metadata
 from pipeline.readers.product import Member, Product
-from pipeline.readers.raster import Header, chunk_rows, lazy_stack, read_header
+from pipeline.readers.raster import Header, chunk_rows, lazy_stack, read_headers
 from pipeline.readers.scene import Bands, scene_dataset, view_zenith
 from pipeline.sensors import HYPERION_BANDS, hyperion_bands, hyperion_detectors
 from storage.schema import SceneError
@@ -133,7 +133,7 @@ def _common_header(
     product: Product, members: list[Member], values: dict[str, str], where: str
 ) -> Header:
     """Return the one header that all band files must share."""
-    headers = [read_header(product, member) for member in members]
+    headers = read_headers(product, members)
     first = headers[0]
     if first.shape[0] != 1 or first.dtype != "int16":
         raise SceneError(

@@ -94,7 +94,7 @@ def _image_name(pixels: HdfFile) -> str:
             pixels.where, f"one int16 data set (line, {HYPERION_BANDS} bands, sample)",
             f"{pixels.datasets or 'no data set'}",
         )  # fmt: skip
-    return next(iter(cubes))
+    return str(next(iter(cubes)))
 
 
 def _per_band(aux: HdfFile, name: str) -> NDArray[np.float64]:

@@ -1,8 +1,9 @@
 """A raw product as delivered: a folder or an archive, listed and checked, never unpacked.
 
 Members are read where they lie: text by Python's own zip and tar readers, rasters by GDAL through
-`/vsizip/` and, at the place that a tar's list gives, `/vsisubfile/` and `/vsigzip/`. Only what GDAL cannot read (HDF4) is copied out of an archive, into a
-temporary file without a name, which the system removes with the process even if that crashes.
+`/vsizip/` and, at the place that a tar's list gives, through `/vsisubfile/` and `/vsigzip/`. Only
+what GDAL cannot read (HDF4) is copied out of an archive, into a temporary file without a name,
+which the system removes with the process even if that crashes.
 """
 
 import gzip
@@ -112,6 +113,16 @@ class Product:
                 files[name].flush()
         return files
 
+    def stream(self, members: Iterable[Member]) -> Iterator[tuple[str, bytes]]:
+        """Yield name and content of members of a tar, in one pass from its start."""
+        names = {member.name for member in members}
+        with _damage_reported(self.path, "whole members"):
+            for name, content in self._streams(names):
+                names.remove(name)
+                yield name, content.read()
+                if not names:
+                    return
+
     def sources(self, used: Iterable[Member]) -> list[dict[str, str | int]]:
         """Return name, bytes and sha256 of what was read: the archive, or a folder's files."""
         if self.kind != "folder":
@@ -128,7 +139,7 @@ class Product:
                     with archive.open(name) as content:
                         yield name, content
             return
-        with tarfile.open(self.path, "r:*") as tar:
+        with tarfile.open(self.path, "r|*") as tar:
             for info in tar:
                 if info.name in names and (stream := tar.extractfile(info)) is not None:
                     yield info.name, stream
@@ -194,9 +205,9 @@ def _open_tar(path: Path) -> Product:
     with path.open("rb") as file:
         packed = file.read(2) == b"\x1f\x8b"
         file.seek(0)
-        hashed = _Hashed(file)
         # Read to its very end, gzip checks its checksum; tarfile alone would stop before it.
-        content: Any = gzip.GzipFile(fileobj=hashed) if packed else hashed  # type: ignore[arg-type]  # needs read() alone
+        hashed: Any = _Hashed(file)
+        content = gzip.GzipFile(fileobj=hashed) if packed else hashed
         with tarfile.open(fileobj=content, mode="r|") as tar:
             for info in tar:
                 name = _checked_name(path, info.name)

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 from pipeline.sensors import band_list
 from storage.schema import TILE_SIZE, SchemaError
 
-_DEAD_FLAGS = (2, 4)
-"""Dead 2, flat 3 and fill 4 of the Hyperion flag mask (USGS EO-1 FAQ 22), both ends included."""
+_DEAD_FLAGS = (2, 3, 4)
+"""Dead, flat and fill of the Hyperion flag mask (USGS EO-1 FAQ 22)."""
 
 
 def mask(scene: xr.Dataset, *, max_dead: float = 0.1) -> xr.Dataset:
@@ -63,17 +63,20 @@ def _dead(scene: xr.Dataset, empty: xr.DataArray) -> xr.DataArray:
     """Return which samples come from dead detectors (band, y, x)."""
     source = _dead_source(scene)
     if source == "flags":
-        dead = (scene.flags >= _DEAD_FLAGS[0]) & (scene.flags <= _DEAD_FLAGS[1])
-        return dead | (scene.dn == scene.attrs["fill"]) if "fill" in scene.attrs else dead
+        flagged: xr.DataArray = scene.flags.isin(_DEAD_FLAGS)
+        fill: xr.DataArray = scene.dn == scene.attrs["fill"]
+        return flagged | fill
     if source == "empty columns":
-        return empty.copy(data=empty.data.map_blocks(empty_columns, dtype=bool))
+        found: xr.DataArray = empty.copy(data=empty.data.map_blocks(empty_columns, dtype=bool))
+        return found
     return xr.zeros_like(empty)
 
 
 def empty_columns(empty: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return `empty` (band, y, x) where a column is so throughout 64 rows and its neighbours not.
 
-    A run of two or more empty columns is taken for dark ground: it is not found.
+    A run of two or more empty columns is taken for dark ground: it is not found. Fewer than 32
+    rows at the end are not judged.
     """
     starts = np.arange(0, empty.shape[1], TILE_SIZE)
     rows = np.diff([*starts, empty.shape[1]])
@@ -82,5 +85,6 @@ def empty_columns(empty: NDArray[np.bool_]) -> NDArray[np.bool_]:
     count = np.add.reduceat(empty, starts, axis=1, dtype=np.int32)
     lively = count <= rows[:, None] / 2
     beside = np.pad(lively, ((0, 0), (0, 0), (1, 1)), constant_values=True)
-    dead = (count == rows[:, None]) & beside[..., :-2] & beside[..., 2:]
+    judged = (count == rows[:, None]) & (rows[:, None] >= TILE_SIZE / 2)
+    dead = judged & beside[..., :-2] & beside[..., 2:]
     return np.repeat(dead, rows, axis=1)
