@@ -1,5 +1,11 @@
 """The words and shapes that all parts meet at: scene, tile, shard; and the errors that say so."""
 
+import re
+from collections.abc import Hashable
+
+import numpy as np
+import xarray as xr
+
 TILE_SIZE = 64
 SPLITS = ("train", "val", "test")
 SENSORS = ("hyperion", "ahsi")
@@ -8,6 +14,13 @@ SCENE_ATTRS = (
     "sensor", "platform", "scene_id", "level", "acquired",
     "sun_elevation", "sun_azimuth", "view_zenith", "nodata", "sources",
 )  # fmt: skip
+
+BAND_COORDS = ("band", "wavelength", "fwhm", "detector", "gain", "offset")
+PLACE_COORDS = ("row", "col", "lon", "lat", "split")
+"""Every other coordinate on `tile` is a quality column, float32."""
+
+TILE_DTYPES = ("int16", "float32")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 class SchemaError(ValueError):
@@ -38,3 +51,96 @@ class SceneError(SchemaError):
 
 def _scene_error(where: str, expected: str, got: str, todo: str) -> SceneError:
     return SceneError(where, expected=expected, got=got, todo=todo)
+
+
+def tile_key(scene_id: str) -> str:
+    """Return what tile ids of a scene begin with: the scene id, a dot in it written as `p`.
+
+    WebDataset takes a member's name up to its first dot as the sample's key, so that the
+    `E13.0` in an AHSI product's name would make one sample of a whole shard.
+    """
+    return scene_id.replace(".", "p")
+
+
+def tile_id(scene_id: str, row: int, col: int) -> str:
+    """Return the stable name of the tile whose corner is pixel (row, col) of the source grid."""
+    return f"{tile_key(scene_id)}_r{row}_c{col}"
+
+
+def check_name(what: str, name: object) -> str:
+    """Return `name` if it can be a folder's and a tar member's name.
+
+    Raises:
+        SchemaError: It is not made of letters, digits, dot, dash and underscore.
+    """
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise SchemaError(f"{what} must be made of A-Z a-z 0-9 . _ -, got {name!r}")
+    return name
+
+
+def check_tiles(tiles: xr.Dataset) -> None:
+    """Check the Dataset that `tile` returns and the store takes: one scene's kept tiles.
+
+    Looks at names, shapes, dtypes and attrs alone; computes nothing lazy.
+
+    Args:
+        tiles: `tiles` (tile, band, y, x) int16 or float32; `valid` (tile, y, x) bool; coords
+            `BAND_COORDS` on band, `PLACE_COORDS` and float quality columns on tile.
+
+    Raises:
+        SchemaError: A variable, dimension, dtype, coordinate, attribute or count that is not so.
+    """
+    scene = check_name("attrs['scene_id']", tiles.attrs.get("scene_id"))
+    _check_pixels(scene, tiles)
+    _check_coords(scene, tiles, "band", BAND_COORDS)
+    _check_coords(scene, tiles, "tile", PLACE_COORDS)
+    missing = [n for n in (*SCENE_ATTRS, "steps", "scale", "units") if n not in tiles.attrs]
+    if missing:
+        raise SchemaError(f"{scene}: tiles must have attrs {missing}, got {sorted(tiles.attrs)}")
+    if tiles.attrs["sensor"] not in SENSORS:
+        raise SchemaError(f"{scene}: sensor must be in {SENSORS}, got {tiles.attrs['sensor']!r}")
+    unknown = set(np.unique(tiles.split.values)) - set(SPLITS)
+    if unknown:
+        raise SchemaError(f"{scene}: split must be in {SPLITS}, got {sorted(unknown)}")
+    _check_counts(scene, tiles)
+
+
+def _check_pixels(scene: str, tiles: xr.Dataset) -> None:
+    dims: dict[str, tuple[Hashable, ...]] = {
+        "tiles": ("tile", "band", "y", "x"),
+        "valid": ("tile", "y", "x"),
+    }
+    for name, expected in dims.items():
+        got = tiles[name].dims if name in tiles else "nothing"
+        if got != expected:
+            raise SchemaError(f"{scene}: {name} must have dims {expected}, got {got}")
+    if (side := (tiles.sizes["y"], tiles.sizes["x"])) != (TILE_SIZE, TILE_SIZE):
+        raise SchemaError(f"{scene}: a tile must be {TILE_SIZE} x {TILE_SIZE} pixels, got {side}")
+    if tiles.tiles.dtype.name not in TILE_DTYPES or tiles.valid.dtype != bool:
+        got = f"{tiles.tiles.dtype}, {tiles.valid.dtype}"
+        raise SchemaError(f"{scene}: tiles, valid must be {TILE_DTYPES}, bool, got {got}")
+
+
+def _check_coords(scene: str, tiles: xr.Dataset, dim: str, required: tuple[str, ...]) -> None:
+    found = {str(n): c for n, c in tiles.coords.items() if c.dims == (dim,)}
+    found = {name: c for name, c in found.items() if name not in ("tile", "tile_id")}
+    missing = [name for name in required if name not in found]
+    if missing:
+        raise SchemaError(f"{scene}: coords on {dim} must include {missing}, got {sorted(found)}")
+    for name, coord in found.items():
+        kind = "U" if name in ("split", "detector") else "iuf"
+        if coord.dtype.kind not in kind + "OT" * (kind == "U"):
+            raise SchemaError(f"{scene}: coord {name} must be of kind {kind}, got {coord.dtype}")
+
+
+def _check_counts(scene: str, tiles: xr.Dataset) -> None:
+    counts = tiles.attrs.get("counts", {})
+    kept, rejected = counts.get("kept"), counts.get("rejected", {})
+    if kept != tiles.sizes["tile"] or counts.get("in") != kept + sum(rejected.values()):
+        raise SchemaError(
+            f"{scene}: counts must reconcile, in = kept + rejected and kept = "
+            f"{tiles.sizes['tile']} tiles, got {counts}"
+        )
+    corners = np.stack([tiles.row.values, tiles.col.values])
+    if np.unique(corners, axis=1).shape[1] != tiles.sizes["tile"]:
+        raise SchemaError(f"{scene}: two tiles have the same row and col")

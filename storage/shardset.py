@@ -1,0 +1,116 @@
+"""A finished set of shards: its manifest and index, checked against the files that are there."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from storage.schema import SchemaError
+
+SCHEMA = "hypersigma-shards/1"
+MANIFEST = "manifest.json"
+INDEX = "index.parquet"
+_REDO = "write the set again with `hypersigma-data shards STORE OUT` into an empty folder"
+
+
+@dataclass(frozen=True)
+class ShardSet:
+    """Shards of one version of a dataset, opened."""
+
+    root: Path
+    manifest: dict[str, Any]
+    index: pa.Table
+    """One row a tile, in the order of the shards."""
+
+
+def open_shards(out: Path | str, *, verify: bool = False) -> ShardSet:
+    """Open a set of shards, reading its manifest and index only.
+
+    Args:
+        out: The folder that `write_shards` filled.
+        verify: Read all shards, too, and compare their sha256.
+
+    Raises:
+        SchemaError: No manifest, or files that are not what it says.
+    """
+    root = Path(out)
+    manifest = _read_manifest(root)
+    for entry in manifest["shards"]:
+        _check_file(root, entry, digest=verify)
+    _check_file(root, manifest["index"], digest=True)
+    index = pq.read_table(root / INDEX).combine_chunks()
+    samples = sum(entry["samples"] for entry in manifest["shards"])
+    if not len(index) == samples == manifest["tiles"]:
+        raise SchemaError(
+            f"{root}: the manifest must agree with itself, got {manifest['tiles']} tiles, "
+            f"{samples} samples in shards and {len(index)} rows of {INDEX}; {_REDO}"
+        )
+    return ShardSet(root, manifest, index)
+
+
+def select(shards: ShardSet, *, split: str | None = None, sensor: str | None = None) -> np.ndarray:
+    """Return the index rows (int64) of a split and a sensor, ascending; None takes all.
+
+    Raises:
+        SchemaError: The set has no such tile.
+    """
+    keep = np.ones(len(shards.index), dtype=bool)
+    for name, value in (("split", split), ("sensor", sensor)):
+        if value is not None:
+            keep &= np.asarray(pc.equal(shards.index[name], value))
+    rows = np.flatnonzero(keep)
+    if not len(rows):
+        have = shards.manifest["splits"], sorted(shards.manifest["sensors"])
+        raise SchemaError(
+            f"{shards.root}: no tile with split {split!r} and sensor {sensor!r}; it has {have}"
+        )
+    return rows
+
+
+def codes(shards: ShardSet, name: str) -> tuple[np.ndarray, list[str]]:
+    """Return a text column of the index as numbers (row), and the texts that they stand for."""
+    column = shards.index[name].combine_chunks().dictionary_encode()
+    chunk = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
+    return np.asarray(chunk.indices), chunk.dictionary.to_pylist()
+
+
+def file_sha256(path: Path) -> str:
+    """Return the sha256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read_manifest(root: Path) -> dict[str, Any]:
+    path = root / MANIFEST
+    if not path.is_file():
+        raise SchemaError(
+            f"{root} has no {MANIFEST}, so it is no finished set of shards; "
+            "write it with `hypersigma-data shards STORE OUT`"
+        )
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise SchemaError(f"{path} must be JSON: {error}; {_REDO}") from error
+    found = manifest.get("schema") if isinstance(manifest, dict) else None
+    if found != SCHEMA:
+        raise SchemaError(f"{path} must have schema {SCHEMA!r}, got {found!r}; {_REDO}")
+    missing = {"tiles", "splits", "sensors", "spectral", "shards", "index"} - set(manifest)
+    if missing:
+        raise SchemaError(f"{path} must have {sorted(missing)}; {_REDO}")
+    return dict(manifest)
+
+
+def _check_file(root: Path, entry: dict[str, Any], *, digest: bool) -> None:
+    path = root / entry["name"]
+    size = path.stat().st_size if path.is_file() else None
+    if size != entry["bytes"]:
+        got = "no file" if size is None else f"{size}"
+        raise SchemaError(f"{path} must have {entry['bytes']} bytes, got {got}; {_REDO}")
+    if digest and file_sha256(path) != entry["sha256"]:
+        raise SchemaError(f"{path} does not have the manifest's sha256: damaged; {_REDO}")

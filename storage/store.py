@@ -1,0 +1,133 @@
+"""The tile store: an Icechunk repository of scenes, one version a commit.
+
+repo = create(location, dataset="demo", recipe=text, recipe_hash=digest)
+with commit_lock(location):
+    session = begin(repo)
+    forks = [session.fork() for _ in scenes]      # handed to threads or spawned processes
+    ...                                           # write_scene(fork, tiles) in each
+    commit_version(repo, session, forks, code_version="0.1.0")
+group = open_version(location, "v1")
+"""
+
+from importlib.metadata import version as installed
+from typing import Any
+
+import icechunk
+import zarr
+
+from storage.index import empty_index, load_index, save_index
+from storage.location import Location, commit_lock, icechunk_storage
+from storage.scenes import scene_dataset, write_scene
+from storage.schema import SchemaError
+from storage.versions import (
+    BRANCH,
+    Diff,
+    Version,
+    commit_version,
+    diff,
+    find_version,
+    finish_version,
+    rollback,
+    tag,
+    versions,
+)
+
+__all__ = [
+    "SCHEMA", "Diff", "Version", "begin", "commit_lock", "commit_version", "create", "diff",
+    "find_version", "open_repository", "open_version", "rollback", "scene_dataset", "scene_ids",
+    "tag", "versions", "write_scene",
+]  # fmt: skip
+
+SCHEMA = "hypersigma-store/1"
+
+
+def create(
+    location: Location, *, dataset: str, recipe: str, recipe_hash: str
+) -> icechunk.Repository:
+    """Return the store of a dataset, made if it does not exist.
+
+    Args:
+        location: A folder or `s3://bucket/prefix`.
+        dataset: Its name.
+        recipe: The recipe's text.
+        recipe_hash: sha256 of the recipe's canonical JSON.
+
+    Raises:
+        SchemaError: There is a store of another dataset, recipe or schema, or something else.
+    """
+    storage = icechunk_storage(location)
+    if icechunk.Repository.exists(storage):
+        repo = icechunk.Repository.open(storage)
+    else:
+        try:
+            repo = icechunk.Repository.create(storage)
+        except icechunk.InvalidInputError as error:
+            raise SchemaError(
+                f"{location} must be empty or a store, got other files; name another place"
+            ) from error
+    attrs: dict[str, Any] = {
+        "schema": SCHEMA,
+        "dataset": dataset,
+        "recipe": recipe,
+        "recipe_hash": recipe_hash,
+        "software": {name: installed(name) for name in ("icechunk", "numpy", "xarray", "zarr")},
+    }
+    # Icechunk's own root snapshot: new, or a creation that was cut off before its first commit.
+    if next(repo.ancestry(branch=BRANCH)).parent_id is None:
+        session = repo.writable_session(BRANCH)
+        root = zarr.create_group(session.store, attributes=attrs)
+        root.create_group("scenes")
+        save_index(root, empty_index())
+        session.commit(f"{dataset}: empty store")
+    _check_same(location, repo, attrs)
+    finish_version(repo)
+    return repo
+
+
+def open_repository(location: Location) -> icechunk.Repository:
+    """Open a store that exists.
+
+    Raises:
+        SchemaError: There is none.
+    """
+    storage = icechunk_storage(location)
+    if not icechunk.Repository.exists(storage):
+        raise SchemaError(f"no store at {location}; `hypersigma-data build CONFIG` makes one")
+    return icechunk.Repository.open(storage)
+
+
+def scene_ids(repo: icechunk.Repository) -> set[str]:
+    """Return the scenes of the head."""
+    session = repo.readonly_session(BRANCH)
+    return set(load_index(zarr.open_group(session.store, mode="r")).scene_ids)
+
+
+def begin(repo: icechunk.Repository) -> icechunk.Session:
+    """Return a session on the head; its forks take scenes, `commit_version` publishes them."""
+    finish_version(repo)
+    return repo.writable_session(BRANCH)
+
+
+def open_version(location: Location, version: str | None = None) -> zarr.Group:
+    """Open one version to read; it stays what it is whatever is built later.
+
+    Args:
+        location: The store.
+        version: A tag, or None for the head.
+
+    Raises:
+        SchemaError: No store, or no such version.
+    """
+    repo = open_repository(location)
+    snapshot = find_version(repo, version).snapshot
+    return zarr.open_group(repo.readonly_session(snapshot_id=snapshot).store, mode="r")
+
+
+def _check_same(location: Location, repo: icechunk.Repository, expected: dict[str, Any]) -> None:
+    found = zarr.open_group(repo.readonly_session(BRANCH).store, mode="r").attrs
+    for key in ("schema", "dataset", "recipe_hash"):
+        if found.get(key) != expected[key]:
+            raise SchemaError(
+                f"{location} is a store with {key} {found.get(key)!r}, expected "
+                f"{expected[key]!r}; give the config another store, or its old {key} back"
+            )
