@@ -24,36 +24,39 @@ SYMMETRIES = 8
 class TileBatch:
     """Tiles as stored, augmented, and where their bands are."""
 
-    stored_BCHW: Tensor
-    wavelength_BC: Tensor
-    """Band centres [nm]."""
+    stored: Tensor
+    """(B, C, H, W)"""
+    wavelength: Tensor
+    """Band centres (B, C) [nm]."""
     sensor: list[str]
-    band_start_B: Tensor
+    band_start: Tensor
+    """First band of each window (B), counted from 0."""
 
 
 @dataclass(frozen=True)
 class WindowBatch:
     """Windows around labelled pixels, as stored, augmented."""
 
-    stored_NCSS: Tensor
-    wavelength_NC: Tensor
-    """Band centres [nm]."""
-    label_N: Tensor
-    """Class, 0-based."""
+    stored: Tensor
+    """(N, C, S, S)"""
+    wavelength: Tensor
+    """Band centres (N, C) [nm]."""
+    label: Tensor
+    """Class (N), 0-based."""
 
 
 @dataclass(frozen=True)
 class Inputs:
     """A batch as a masked autoencoder takes it."""
 
-    x_BCHW: Tensor
-    """float32, standardised, 0 where there is no measurement."""
-    valid_BHW: Tensor
-    """Pixels with a measurement in any band."""
-    wavelength_BC: Tensor
-    """Band centres [nm]."""
-    mean_BC: Tensor
-    """Mean spectrum of the training split: what one predicts who knows only sensor and bands."""
+    x: Tensor
+    """(B, C, H, W) float32, standardised, 0 where there is no measurement."""
+    valid: Tensor
+    """(B, H, W): pixels with a measurement in any band."""
+    wavelength: Tensor
+    """Band centres (B, C) [nm]."""
+    mean: Tensor
+    """(B, C): what one predicts who knows only the sensor: the training split's mean spectrum."""
 
 
 @dataclass(frozen=True)
@@ -61,26 +64,27 @@ class Scaling:
     """The spectral contracts of all sensors as tables on a device, bands padded to the longest."""
 
     row: dict[str, int]
-    shift_SC: Tensor
-    spread_SC: Tensor
-    mean_SC: Tensor
-    """Mean spectrum of the training split, as inputs."""
-    scale_S: Tensor
+    shift: Tensor
+    """(S, C), see `SensorInput`."""
+    spread: Tensor
+    """(S, C)"""
+    mean: Tensor
+    """(S, C): mean spectrum of the training split, as inputs."""
+    scale: Tensor
+    """(S)"""
 
     def inputs(self, batch: TileBatch) -> Inputs:
         """Return a batch as model inputs on the tables' device."""
-        device = self.shift_SC.device
+        device = self.shift.device
         sensor_B = torch.tensor([self.row[name] for name in batch.sensor], device=device)
-        offset_C = torch.arange(batch.stored_BCHW.shape[1], device=device)
-        at = (sensor_B[:, None], batch.band_start_B.to(device)[:, None] + offset_C)
-        stored_BCHW = batch.stored_BCHW.to(device)
+        offset_C = torch.arange(batch.stored.shape[1], device=device)
+        at = (sensor_B[:, None], batch.band_start.to(device)[:, None] + offset_C)
+        stored_BCHW = batch.stored.to(device)
         return Inputs(
-            x_BCHW=standardize(
-                stored_BCHW, self.shift_SC[at], self.spread_SC[at], self.scale_S[sensor_B]
-            ),
-            valid_BHW=measured(stored_BCHW).any(dim=1),
-            wavelength_BC=batch.wavelength_BC.to(device),
-            mean_BC=self.mean_SC[at],
+            x=standardize(stored_BCHW, self.shift[at], self.spread[at], self.scale[sensor_B]),
+            valid=measured(stored_BCHW).any(dim=1),
+            wavelength=batch.wavelength.to(device),
+            mean=self.mean[at],
         )
 
 
@@ -96,10 +100,10 @@ def scaling(contracts: Mapping[str, SensorInput], device: torch.device) -> Scali
     shift, spread = table((c.shift for c in values), 0.0), table((c.spread for c in values), 1.0)
     return Scaling(
         row={name: number for number, name in enumerate(contracts)},
-        shift_SC=shift,
-        spread_SC=spread,
-        mean_SC=(table((c.mean for c in values), 0.0) - shift) / spread,
-        scale_S=torch.tensor([c.scale for c in values], dtype=torch.float32, device=device),
+        shift=shift,
+        spread=spread,
+        mean=(table((c.mean for c in values), 0.0) - shift) / spread,
+        scale=torch.tensor([c.scale for c in values], dtype=torch.float32, device=device),
     )
 
 
@@ -128,10 +132,10 @@ def tile_batches(
         turned = [turn(tile, int(n)) for tile, n in zip(tiles, turns, strict=True)]
         yield (
             TileBatch(
-                stored_BCHW=torch.stack(turned),
-                wavelength_BC=torch.from_numpy(batch.wavelength),
+                stored=torch.stack(turned),
+                wavelength=torch.from_numpy(batch.wavelength),
                 sensor=batch.sensor,
-                band_start_B=torch.from_numpy(np.asarray(batch.band_start, np.int64)),
+                band_start=torch.from_numpy(np.asarray(batch.band_start, np.int64)),
             ),
             dict(stream.state_dict()),
         )
@@ -161,9 +165,9 @@ def window_batches(
         position += batch_size
         yield (
             WindowBatch(
-                stored_NCSS=torch.stack(cut),
-                wavelength_NC=wavelengths(shards, chosen.tile),
-                label_N=torch.from_numpy(chosen.label),
+                stored=torch.stack(cut),
+                wavelength=wavelengths(shards, chosen.tile),
+                label=torch.from_numpy(chosen.label),
             ),
             {"position": position},
         )

@@ -149,7 +149,9 @@ def logistic_regression(
 
     def loss() -> float:
         optimizer.zero_grad()
-        value = F.cross_entropy(F.linear(train, weight, bias), label) + RIDGE * weight.square().sum()
+        value = (
+            F.cross_entropy(F.linear(train, weight, bias), label) + RIDGE * weight.square().sum()
+        )
         value.backward()
         return value.item()
 

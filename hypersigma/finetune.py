@@ -12,8 +12,15 @@ from pydantic import ConfigDict, Field, PositiveInt
 from torch import Tensor
 
 from hypersigma import checkpoint, inputs
+from hypersigma.backbones.loading import load_encoder
 from hypersigma.backbones.sizes import SizeName
-from hypersigma.classifier import Classifier, classify_pixels, new_model, pixel_spectra, scale_inputs
+from hypersigma.classifier import (
+    Classifier,
+    classify_pixels,
+    new_model,
+    pixel_spectra,
+    scale_inputs,
+)
 from hypersigma.data import WindowBatch, window_batches
 from hypersigma.inputs import SensorInput
 from hypersigma.metrics import classification_report, confusion_matrix
@@ -22,7 +29,7 @@ from hypersigma.runfolder import TrainError, finished, run_identity, write_summa
 from hypersigma.tasks.classification import PatchClassifier
 from hypersigma.train import Job, TrainConfig, fit, pick_device
 from storage.schema import TILE_SIZE, SchemaError
-from storage.stream import ShardSet, open_shards, select
+from storage.stream import ShardSet, open_shards
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +81,7 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
 
     Raises:
         TrainError: The run folder is another run's, or the loss is not finite.
-        InterruptedRun: Ctrl-C; the run is saved.
+        InterruptedRunError: Ctrl-C; the run is saved.
         SchemaError: The shards or the labels are missing or do not fit.
         CheckpointError: A pretrained encoder cannot be found or read.
     """
@@ -97,8 +104,12 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
     job = Job(
         model=model,
         batches=lambda state: window_batches(
-            shards, pixels, state,
-            window=config.window, batch_size=config.train.batch_size, seed=config.train.seed,
+            shards,
+            pixels,
+            state,
+            window=config.window,
+            batch_size=config.train.batch_size,
+            seed=config.train.seed,
         ),
         losses=lambda batch, rng: window_losses(model, contract, batch, device),
         evaluate=lambda: (
@@ -130,14 +141,26 @@ def load_pretrained(model: PatchClassifier, config: FinetuneConfig) -> dict[str,
         if path is None:
             continue
         if encoder is None:
-            raise TrainError(f"pretrained.{kind} is given, but mode {config.mode} has no such encoder")
+            raise TrainError(
+                f"pretrained.{kind} is given, but mode {config.mode} has no such encoder"
+            )
         found = checkpoint.find(path)
         made = found.state["config"].get("kind")
         if made != kind:
             raise TrainError(f"pretrained.{kind}: {found.folder} is a checkpoint of kind {made!r}")
-        report = load_encoder(encoder, found.weights())
-        reports[kind] = {"from": str(found.folder), "step": found.state["step"], **report}
-        logger.info("%s encoder from %s: %s", kind, found.folder, summarize_report(report))
+        standardized = found.state["config"]["standardize"]
+        if standardized != config.standardize:
+            raise TrainError(
+                f"pretrained.{kind}: {found.folder} saw inputs with standardize: {standardized}; "
+                f"set standardize: {standardized} here too"
+            )
+        try:
+            report = load_encoder(encoder, found.weights())
+        except ValueError as error:
+            raise TrainError(f"pretrained.{kind}: {found.folder}: {error}") from error
+        origin = {"from": str(found.folder), "step": found.state["step"]}
+        reports[kind] = origin | dataclasses.asdict(report)
+        logger.info("%s encoder from %s:\n%s", kind, found.folder, report)
     return reports
 
 
@@ -166,9 +189,9 @@ def window_losses(
     model: PatchClassifier, contract: SensorInput, batch: WindowBatch, device: torch.device
 ) -> dict[str, Tensor]:
     """Return the loss and the share of right answers of one batch."""
-    x_NCSS = scale_inputs(batch.stored_NCSS, contract, device)
-    label_N = batch.label_N.to(device)
-    logits_NK = model(x_NCSS, batch.wavelength_NC.to(device))
+    x_NCSS = scale_inputs(batch.stored, contract, device)
+    label_N = batch.label.to(device)
+    logits_NK = model(x_NCSS, batch.wavelength.to(device))
     right = (logits_NK.argmax(1) == label_N).float().mean()
     return {"loss": model.loss(logits_NK, label_N), "oa": right}
 
@@ -178,14 +201,13 @@ def validate(
 ) -> dict[str, float]:
     """Return how well the pixels of the validation split are classified."""
     found = classify_pixels(classifier, shards, pixels, batch_size=batch_size)
-    report = classification_report(
-        confusion_matrix(found, pixels.label, len(classifier.classes))
-    )
+    report = classification_report(confusion_matrix(found, pixels.label, len(classifier.classes)))
     return {f"val_{name}": report[name] for name in ("oa", "aa", "kappa")}
 
 
 def _validation_pixels(config: FinetuneConfig, shards: ShardSet) -> Pixels | None:
-    if not len(select(shards, split="val", sensor=config.sensor)):
+    present = {(entry["split"], entry["sensor"]) for entry in shards.manifest["shards"]}
+    if ("val", config.sensor) not in present:
         logger.warning("%s has no tile in val: the last checkpoint is the best", shards.root)
         return None
     pixels = labelled(shards, config.labels, sensor=config.sensor, split="val")

@@ -144,7 +144,9 @@ def check_scale(scale: float, units: str, contract: SensorInput, *, where: str) 
         )
 
 
-def standardize(stored_BCHW: Tensor, shift_BC: Tensor, spread_BC: Tensor, scale_B: Tensor) -> Tensor:
+def standardize(
+    stored_BCHW: Tensor, shift_BC: Tensor, spread_BC: Tensor, scale_B: Tensor
+) -> Tensor:
     """Turn stored numbers into float32 inputs; a sample that is no measurement becomes 0.
 
     Args:

@@ -24,8 +24,8 @@ def draw_reconstruction(run: Path, model: Mae, batch: Inputs, step: int) -> None
     model.eval()
     rng = torch.Generator().manual_seed(PICTURE_SEED)
     with torch.inference_mode():
-        out = model(batch.x_BCHW, batch.wavelength_BC, valid_BHW=batch.valid_BHW, generator=rng)
-    shape = tuple(batch.x_BCHW.shape[1:])
+        out = model(batch.x, batch.wavelength, valid_BHW=batch.valid, generator=rng)
+    shape = tuple(batch.x.shape[1:])
     true, predicted = (
         _image(model, values[0].float(), shape) for values in (out.target, out.prediction)
     )
@@ -40,7 +40,7 @@ def draw_reconstruction(run: Path, model: Mae, batch: Inputs, step: int) -> None
         axis.imshow(image, vmin=low, vmax=high, cmap="viridis")
         axis.set_title(title)
         axis.set_axis_off()
-    wavelength = batch.wavelength_BC[0].cpu().numpy()
+    wavelength = batch.wavelength[0].cpu().numpy()
     axes[3].plot(wavelength, true[:, row, column], label="true")
     axes[3].plot(wavelength, predicted[:, row, column], label="predicted")
     axes[3].set(xlabel="wavelength [nm]", ylabel="input value", title="one hidden pixel")

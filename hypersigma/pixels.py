@@ -42,9 +42,7 @@ class Pixels:
 
     def take(self, numbers: np.ndarray) -> "Pixels":
         """Return the pixels with these numbers."""
-        return Pixels(
-            self.tile[numbers], self.y[numbers], self.x[numbers], self.label[numbers]
-        )
+        return Pixels(self.tile[numbers], self.y[numbers], self.x[numbers], self.label[numbers])
 
     def by_tile(self) -> Iterator[np.ndarray]:
         """Yield the numbers of the pixels of one tile after another."""
@@ -98,7 +96,9 @@ def draw_per_class(pixels: Pixels, count: int, classes: list[str], *, seed: int)
     for number, name in enumerate(classes):
         of_class = np.flatnonzero(pixels.label == number)
         if len(of_class) < count:
-            logger.warning("class %s: asked for %d pixels, there are %d", name, count, len(of_class))
+            logger.warning(
+                "class %s: asked for %d pixels, there are %d", name, count, len(of_class)
+            )
         rng = np.random.default_rng([seed, number])
         drawn.append(rng.permutation(of_class)[:count])
     return pixels.take(np.sort(np.concatenate(drawn)))

@@ -39,7 +39,7 @@ def prefetch[T](source: Iterator[T], *, depth: int = 2) -> Iterator[Iterator[T]]
                 if stop.is_set():
                     return
             put(_End())
-        except BaseException as error:  # noqa: BLE001  # raised again in the consumer
+        except BaseException as error:  # raised again in the consumer
             put(_Failure(error))
 
     thread = threading.Thread(target=work, name="prefetch", daemon=True)

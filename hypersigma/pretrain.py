@@ -19,7 +19,6 @@ from hypersigma.mae import Mae, spatial_mae, spectral_mae
 from hypersigma.pictures import draw_reconstruction
 from hypersigma.runfolder import finished, run_identity, write_summary
 from hypersigma.train import Job, TrainConfig, fit, generator, pick_device
-from storage.schema import SchemaError
 from storage.stream import ShardSet, open_shards, order, select
 
 logger = logging.getLogger(__name__)
@@ -58,7 +57,7 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
 
     Raises:
         TrainError: The run folder is another run's, or the loss is not finite.
-        InterruptedRun: Ctrl-C; the run is saved.
+        InterruptedRunError: Ctrl-C; the run is saved.
         SchemaError: The shards are missing or damaged, or have no training tile.
     """
     device = pick_device(config.train.device)
@@ -88,9 +87,9 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
 
 def mae_losses(model: Mae, batch: Inputs, rng: torch.Generator) -> dict[str, Tensor]:
     """Return the loss, and that of predicting the mean spectrum for the same hidden tokens."""
-    out = model(batch.x_BCHW, batch.wavelength_BC, valid_BHW=batch.valid_BHW, generator=rng)
+    out = model(batch.x, batch.wavelength, valid_BHW=batch.valid, generator=rng)
     with torch.no_grad():
-        plain = model.baseline_loss(batch.x_BCHW, out.mask, batch.mean_BC, batch.valid_BHW)
+        plain = model.baseline_loss(batch.x, out.mask, batch.mean, batch.valid)
     return {"loss": out.loss, "loss_mean_spectrum": plain}
 
 
@@ -100,31 +99,28 @@ def training_batches(
     """Yield the training split's batches from a stream state on.
 
     Raises:
-        SchemaError: The training split has no full batch.
+        SchemaError: The training split has no full batch, or a sensor fewer bands than asked for.
     """
-    rows = select(shards, split="train")
-    if len(rows) < config.train.batch_size:
-        raise SchemaError(
-            f"{shards.root}: expected at least train.batch_size = {config.train.batch_size} tiles "
-            f"in split train, got {len(rows)}; lower train.batch_size or build more scenes"
-        )
     return tile_batches(
-        shards, rows, state, batch_size=config.train.batch_size, bands=config.bands,
-        seed=config.train.seed, augment=config.augment,
-    )  # fmt: skip
+        shards,
+        select(shards, split="train"),
+        state,
+        batch_size=config.train.batch_size,
+        bands=config.bands,
+        seed=config.train.seed,
+        augment=config.augment,
+    )
 
 
 def held_out_batches(
     config: PretrainConfig, shards: ShardSet
 ) -> tuple[str | None, Callable[[], Iterator[TileBatch]]]:
     """Return the split that the held-out loss is measured on, and what yields its fixed batches."""
-    for split in HELD_OUT_SPLITS:
-        rows = select(shards, split=split)
-        if len(rows):
-            break
-    else:
+    split = next((name for name in HELD_OUT_SPLITS if shards.manifest["splits"][name]), None)
+    if split is None:
         logger.warning("%s has no tile in %s: no held-out loss", shards.root, HELD_OUT_SPLITS)
         return None, lambda: iter(())
+    rows = select(shards, split=split)
     rows = rows[order(len(rows), HELD_OUT_SEED, 0)[:HELD_OUT_TILES]]
     size = min(config.train.batch_size, len(rows))
 

@@ -28,7 +28,7 @@ from hypersigma.runlog import RunLog
 logger = logging.getLogger(__name__)
 
 
-class InterruptedRun(TrainError):
+class InterruptedRunError(TrainError):
     """A run that was asked to stop; it has saved a checkpoint first."""
 
 
@@ -80,7 +80,7 @@ def fit[T](job: Job[T], config: TrainConfig, run: Path) -> Progress:
 
     Raises:
         TrainError: The folder holds another run, or a loss is not finite.
-        InterruptedRun: Ctrl-C came; the finished steps are in a checkpoint.
+        InterruptedRunError: Ctrl-C came; the finished steps are in a checkpoint.
     """
     claim(run, job.identity)
     device = next(job.model.parameters()).device
@@ -129,7 +129,7 @@ def fit[T](job: Job[T], config: TrainConfig, run: Path) -> Progress:
             if due or improved or stop:
                 _save(job, optimizer, at, run, keep=config.keep)
             if stop and at.step < config.steps:
-                raise InterruptedRun(
+                raise InterruptedRunError(
                     f"stopped after step {at.step} of {config.steps}, saved in {run}; "
                     "the same command goes on from there"
                 )
@@ -164,7 +164,9 @@ def restore(model: nn.Module, optimizer: torch.optim.Optimizer, run: Path) -> Pr
     optimizer.load_state_dict(found.optimizer_state())
     checkpoint.unpack_rng(found.state["rng"], device)
     logger.info("goes on from %s", found.folder)
-    return Progress(**{field.name: found.state[field.name] for field in dataclasses.fields(Progress)})
+    return Progress(
+        **{field.name: found.state[field.name] for field in dataclasses.fields(Progress)}
+    )
 
 
 @contextmanager
