@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import zarr
 
 from storage.nodes import read_column, subgroup, write_column
+from storage.scenes import SceneColumns
 from storage.schema import PLACE_COORDS, SENSORS, SPLITS, SchemaError, tile_key
 
 _FIXED = ("scene", "sensor", "split", "row", "col", "lon", "lat", "position")
@@ -103,9 +104,7 @@ def without_scenes(index: Index, scene_ids: set[str]) -> Index:
     return Index(tiles, [index.scene_ids[i] for i in kept], [index.content[i] for i in kept])
 
 
-def with_scenes(
-    index: Index, scenes: dict[str, tuple[dict[str, np.ndarray], dict[str, Any]]]
-) -> Index:
+def with_scenes(index: Index, scenes: dict[str, SceneColumns]) -> Index:
     """Return the index with scenes added at its end, in the order of their names.
 
     Args:

@@ -14,8 +14,11 @@ from zarr.core.metadata import ArrayV3Metadata
 from storage.nodes import PIXEL_CODEC, plain, read_column, subgroup, write_column
 from storage.schema import PLACE_COORDS, SchemaError, check_name, check_tiles, tile_id
 
+type SceneColumns = tuple[dict[str, np.ndarray], dict[str, Any]]
+"""A scene's columns on `tile`, and its attrs."""
+
 BATCH_TILES = 64
-SHARD_BYTES = 128 * 2**20
+SHARD_BYTES = 64 * 2**20
 """A shard (one object) is one written batch, so that none is read back to add to it."""
 
 _UNKNOWN_IS_NAN = ("sun_elevation", "sun_azimuth", "view_zenith")
@@ -86,7 +89,7 @@ def scene_dataset(group: zarr.Group, scene_id: str) -> xr.Dataset:
     return scene.assign_coords(tile_id=("tile", names)).assign_attrs(unknown)
 
 
-def scene_columns(group: zarr.Group, scene_id: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def scene_columns(group: zarr.Group, scene_id: str) -> SceneColumns:
     """Return the columns on `tile` and the attrs of a scene that was written to its end.
 
     Raises:
@@ -151,19 +154,26 @@ def _write_pixels(group: zarr.Group, tiles: xr.Dataset) -> Iterator[np.ndarray]:
 def _shards(
     tiles: xr.Dataset, step: int, dtype: np.dtype[Any]
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield `step` tiles and masks at a time, computing each chunk once whatever its size."""
-    values: list[np.ndarray] = []
-    masks: list[np.ndarray] = []
+    """Yield `step` tiles and masks at a time, computing each chunk once whatever its size.
+
+    What was yielded is overwritten by the next.
+    """
+    values = np.empty((step, *tiles.tiles.shape[1:]), dtype)
+    masks = np.empty((step, *tiles.valid.shape[1:]), bool)
+    full = 0
     for part in _batches(tiles, step):
         batch = tiles[["tiles", "valid"]].isel(tile=part).compute()
-        values.append(batch.tiles.values.astype(dtype, copy=False))
-        masks.append(batch.valid.values)
-        while sum(map(len, values)) >= step:
-            joined, mask = np.concatenate(values), np.concatenate(masks)
-            yield joined[:step], mask[:step]
-            values, masks = [joined[step:]], [mask[step:]]
-    if sum(map(len, values)):
-        yield np.concatenate(values), np.concatenate(masks)
+        pixels, valid = batch.tiles.values, batch.valid.values
+        while len(pixels):
+            room = slice(full, min(step, full + len(pixels)))
+            fits = room.stop - full
+            values[room], masks[room] = pixels[:fits], valid[:fits]
+            pixels, valid, full = pixels[fits:], valid[fits:], room.stop
+            if full == step:
+                yield values, masks
+                full = 0
+    if full:
+        yield values[:full], masks[:full]
 
 
 def _batches(tiles: xr.Dataset, limit: int) -> Iterator[slice]:

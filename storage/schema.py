@@ -2,9 +2,12 @@
 
 import re
 from collections.abc import Hashable
+from typing import TYPE_CHECKING
 
 import numpy as np
-import xarray as xr
+
+if TYPE_CHECKING:
+    import xarray as xr  # seconds that a reader of shards does not need
 
 TILE_SIZE = 64
 SPLITS = ("train", "val", "test")
@@ -78,7 +81,7 @@ def check_name(what: str, name: object) -> str:
     return name
 
 
-def check_tiles(tiles: xr.Dataset) -> None:
+def check_tiles(tiles: "xr.Dataset") -> None:
     """Check the Dataset that `tile` returns and the store takes: one scene's kept tiles.
 
     Looks at names, shapes, dtypes and attrs alone; computes nothing lazy.
@@ -105,7 +108,7 @@ def check_tiles(tiles: xr.Dataset) -> None:
     _check_counts(scene, tiles)
 
 
-def _check_pixels(scene: str, tiles: xr.Dataset) -> None:
+def _check_pixels(scene: str, tiles: "xr.Dataset") -> None:
     dims: dict[str, tuple[Hashable, ...]] = {
         "tiles": ("tile", "band", "y", "x"),
         "valid": ("tile", "y", "x"),
@@ -121,7 +124,7 @@ def _check_pixels(scene: str, tiles: xr.Dataset) -> None:
         raise SchemaError(f"{scene}: tiles, valid must be {TILE_DTYPES}, bool, got {got}")
 
 
-def _check_coords(scene: str, tiles: xr.Dataset, dim: str, required: tuple[str, ...]) -> None:
+def _check_coords(scene: str, tiles: "xr.Dataset", dim: str, required: tuple[str, ...]) -> None:
     found = {str(n): c for n, c in tiles.coords.items() if c.dims == (dim,)}
     found = {name: c for name, c in found.items() if name not in ("tile", "tile_id")}
     missing = [name for name in required if name not in found]
@@ -133,7 +136,7 @@ def _check_coords(scene: str, tiles: xr.Dataset, dim: str, required: tuple[str, 
             raise SchemaError(f"{scene}: coord {name} must be of kind {kind}, got {coord.dtype}")
 
 
-def _check_counts(scene: str, tiles: xr.Dataset) -> None:
+def _check_counts(scene: str, tiles: "xr.Dataset") -> None:
     counts = tiles.attrs.get("counts", {})
     kept, rejected = counts.get("kept"), counts.get("rejected", {})
     if kept != tiles.sizes["tile"] or counts.get("in") != kept + sum(rejected.values()):

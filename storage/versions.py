@@ -12,7 +12,7 @@ import numpy as np
 import zarr
 
 from storage.index import Index, load_index, save_index, with_scenes, without_scenes
-from storage.scenes import scene_columns
+from storage.scenes import SceneColumns, scene_columns
 from storage.schema import SPLITS, SchemaError, check_name
 
 BRANCH = "main"
@@ -73,13 +73,12 @@ def commit_version(
         SchemaError: Nothing was added, a scene is unfinished, or two forks wrote the same scene.
         icechunk.ConflictError: Another process committed since `begin`; begin again.
     """
-    new = _merge(session, forks)
+    new = _gather(forks)
+    session.merge(*forks)
     root = zarr.open_group(session.store, mode="r+")
     before = load_index(root)
     replaced = set(new) & set(before.scene_ids)
-    after = with_scenes(
-        without_scenes(before, replaced), {name: scene_columns(root, name) for name in new}
-    )
+    after = with_scenes(without_scenes(before, replaced), new)
     save_index(root, after)
     tag = f"v{max([0, *_numbers(repo)]) + 1}"
     metadata = {
@@ -172,16 +171,21 @@ def rollback(repo: icechunk.Repository, version: str) -> Version:
     return find_version(repo, version)
 
 
-def _merge(session: icechunk.Session, forks: Sequence[icechunk.ForkSession]) -> list[str]:
-    """Merge the forks and return the scenes that they wrote."""
-    written = [name for fork in forks for name in _written(fork)]
-    twice = sorted({name for name in written if written.count(name) > 1})
-    if twice:
-        raise SchemaError(f"two writers wrote the same scene, merge one of them: {twice}")
-    if not written:
+def _gather(forks: Sequence[icechunk.ForkSession]) -> dict[str, SceneColumns]:
+    """Return the columns of the scenes that the forks wrote.
+
+    Looks before the merge, so that a refusal leaves the session as it was.
+    """
+    found: dict[str, SceneColumns] = {}
+    for fork in forks:
+        root = zarr.open_group(fork.store, mode="r")
+        for name in _written(fork):
+            if name in found:
+                raise SchemaError(f"two writers wrote the same scene, {name}; leave one out")
+            found[name] = scene_columns(root, name)
+    if not found:
         raise SchemaError("nothing to commit: no scene was written, so no version is made")
-    session.merge(*forks)
-    return sorted(written)
+    return found
 
 
 def _written(fork: icechunk.ForkSession) -> list[str]:
