@@ -36,8 +36,8 @@ class Size:
 
 SIZES: dict[SizeName, Size] = {
     "tiny": Size(
-        dim=96, depth=4, heads=4, interval=2, levels=(0, 1, 2, 3),
-        decoder_dim=96, decoder_depth=2, decoder_heads=4, drop_path=0.0,
+        dim=64, depth=4, heads=4, interval=2, levels=(0, 1, 2, 3),
+        decoder_dim=64, decoder_depth=2, decoder_heads=4, drop_path=0.0,
     ),
     "base": Size(dim=768, depth=12, heads=12, interval=3, levels=(3, 5, 7, 11)),
     "large": Size(dim=1024, depth=24, heads=16, interval=6, levels=(7, 11, 15, 23)),
