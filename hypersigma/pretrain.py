@@ -89,7 +89,8 @@ def mae_losses(model: Mae, batch: Inputs, rng: torch.Generator) -> dict[str, Ten
     """Return the loss, and that of predicting the mean spectrum for the same hidden tokens."""
     out = model(batch.x, batch.wavelength, valid_BHW=batch.valid, generator=rng)
     with torch.no_grad():
-        plain = model.baseline_loss(batch.x, out.mask, batch.mean, batch.valid)
+        spectrum = model.patchify(batch.mean[..., None, None].expand_as(batch.x))
+        plain = model.loss(spectrum, out.target, out.mask, batch.valid)
     return {"loss": out.loss, "loss_mean_spectrum": plain}
 
 
