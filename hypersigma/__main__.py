@@ -1,0 +1,140 @@
+"""Train, evaluate and map: `hypersigma-train COMMAND CONFIG [section.field=value ...]`."""
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import rich.console
+import rich.logging
+import typer
+
+import configs
+from configs import ConfigError
+
+WRONG_USAGE = 2
+FAILED = 1
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, rich_markup_mode=None,
+    help="Train on shards, evaluate, and turn scenes into maps.",
+)  # fmt: skip
+
+Config = Annotated[Path, typer.Argument(help="A YAML file, or a shipped one such as {example}.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="e.g. train.steps=100, run=runs/other."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+@app.command(
+    epilog="Example: hypersigma-train pretrain configs/pretrain/demo_spatial.yaml train.steps=50"
+)
+def pretrain(config: Config, overrides: Overrides = None, as_json: Json = False) -> None:
+    """Pretrain a masked autoencoder; go on where an interrupted run stopped."""
+
+    def work() -> dict[str, Any]:
+        from hypersigma import pretrain as command
+
+        return command.pretrain(configs.load(command.PretrainConfig, config, overrides or ()))
+
+    _report(work, as_json=as_json)
+
+
+@app.command(
+    epilog="Example: hypersigma-train finetune configs/finetune/demo_both.yaml n_per_class=50"
+)
+def finetune(config: Config, overrides: Overrides = None, as_json: Json = False) -> None:
+    """Fine-tune a classifier of labelled pixels, from pretrained encoders or from scratch."""
+
+    def work() -> dict[str, Any]:
+        from hypersigma import finetune as command
+
+        return command.finetune(configs.load(command.FinetuneConfig, config, overrides or ()))
+
+    _report(work, as_json=as_json)
+
+
+@app.command(
+    epilog="Example: hypersigma-train evaluate configs/evaluate/demo.yaml "
+    "checkpoint=demo/runs/both out=demo/runs/both/metrics.json"
+)
+def evaluate(config: Config, overrides: Overrides = None, as_json: Json = False) -> None:
+    """Measure a fine-tuned classifier on held-out pixels, beside classical controls."""
+
+    def work() -> dict[str, Any]:
+        from hypersigma import evaluate as command
+
+        return command.evaluate(configs.load(command.EvaluateConfig, config, overrides or ()))
+
+    _report(work, as_json=as_json)
+
+
+@app.command(
+    epilog="Example: hypersigma-train predict configs/predict/demo.yaml "
+    "scene_id=EO1H0000000000000000000000_1T"
+)
+def predict(config: Config, overrides: Overrides = None, as_json: Json = False) -> None:
+    """Classify a whole scene of a store into a GeoTIFF and a PNG."""
+
+    def work() -> dict[str, Any]:
+        from hypersigma import maps as command
+
+        return command.predict(configs.load(command.PredictConfig, config, overrides or ()))
+
+    _report(work, as_json=as_json)
+
+
+def _report(work: Callable[[], dict[str, Any]], *, as_json: bool) -> None:
+    """Do the work and print what came out; 1 if it failed, 2 if the config is wrong."""
+    _log_to_stderr()
+    from hypersigma.checkpoint import CheckpointError
+    from hypersigma.runfolder import TrainError
+    from storage.schema import SchemaError
+
+    try:
+        result = work()
+    except ConfigError as error:
+        _fail(error, WRONG_USAGE)
+    except (SchemaError, CheckpointError, TrainError, OSError) as error:
+        _fail(error, FAILED)
+    else:
+        typer.echo(json.dumps(result, indent=1) if as_json else _text(result))
+
+
+def _fail(error: Exception, code: int) -> None:
+    typer.echo(f"error: {error}", err=True)
+    raise typer.Exit(code) from error
+
+
+def _log_to_stderr() -> None:
+    """Send log lines to stderr: through rich on a terminal, as plain lines elsewhere."""
+    console = rich.console.Console(stderr=True)
+    if console.is_terminal:
+        handler: logging.Handler = rich.logging.RichHandler(console=console, show_path=False)
+        form = "%(message)s"
+    else:
+        handler = logging.StreamHandler()
+        form = "%(asctime)s %(levelname)s %(message)s"
+    logging.basicConfig(level=logging.INFO, format=form, handlers=[handler], force=True)
+
+
+def _text(result: dict[str, Any], indent: str = "") -> str:
+    """Return the result as lines `name value`, sections indented; long lists are left out."""
+    lines = []
+    for name, value in result.items():
+        if isinstance(value, dict):
+            lines += [f"{indent}{name}", _text(value, indent + "  ")]
+        elif isinstance(value, list):
+            continue
+        elif isinstance(value, float):
+            lines.append(f"{indent}{name} {value:.4f}")
+        else:
+            lines.append(f"{indent}{name} {value}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    app()

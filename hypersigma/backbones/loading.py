@@ -1,0 +1,114 @@
+"""Put pretrained weights into an encoder of another band count, window or patch size.
+
+Shape letters: L tokens, D width, C bands, h w kernel or token grid.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from hypersigma.backbones.spatial import SpatialViT
+from hypersigma.backbones.spectral import SpectralViT
+from hypersigma.layers.positions import resample_bands, resample_positions, resize_kernel
+
+
+@dataclass(frozen=True)
+class Report:
+    """What became of every key of a checkpoint and of a model, in words."""
+
+    loaded: tuple[str, ...]
+    """Names taken over as they are."""
+
+    resized: tuple[str, ...]
+    """`name: (old shape) -> (new shape)`"""
+
+    ignored: tuple[str, ...]
+    """`name: why` for what the checkpoint has and the encoder does not use."""
+
+    missing: tuple[str, ...]
+    """`name: why` for what the encoder has and keeps as constructed."""
+
+    def __str__(self) -> str:
+        lines = [f"{len(self.loaded)} keys loaded as they are"]
+        for word in ("resized", "ignored", "missing"):
+            lines += [f"{word}: {text}" for text in getattr(self, word)]
+        return "\n".join(lines)
+
+
+def load_encoder(model: SpatialViT | SpectralViT, state_dict: Mapping[str, Tensor]) -> Report:
+    """Load the encoder's part of a masked autoencoder's (or encoder's) state dict into `model`.
+
+    `pos_embed` is resampled bicubically; `patch_embed.proj` and `spat_map` are resized as 2-D
+    kernels, the former also over its bands by their order.
+
+    Raises:
+        ValueError: Nothing fits (another kind of encoder), or a block's weight has another shape
+            (another size of encoder).
+    """
+    own = model.state_dict()
+    fitted: dict[str, Tensor] = {}
+    loaded, resized, ignored = [], [], []
+    for name, value in state_dict.items():
+        reason = _reason_to_ignore(name, model, own)
+        if reason:
+            ignored.append(f"{name}: {reason}")
+            continue
+        fitted[name] = _fit(name, value, own[name], model)
+        if value.shape == own[name].shape:
+            loaded.append(name)
+        else:
+            resized.append(f"{name}: {tuple(value.shape)} -> {tuple(own[name].shape)}")
+    entry = "patch_embed.proj.weight" if isinstance(model, SpatialViT) else "spat_map.weight"
+    if entry not in fitted:
+        raise ValueError(f"expected the weights of a {type(model).__name__}, found no {entry}")
+    model.load_state_dict(fitted, strict=False)
+    missing = [f"{name}: {_reason_missing(name)}" for name in own if name not in fitted]
+    return Report(tuple(loaded), tuple(resized), tuple(ignored), tuple(missing))
+
+
+def _reason_to_ignore(
+    name: str, model: SpatialViT | SpectralViT, own: Mapping[str, Tensor]
+) -> str | None:
+    if name == "pos_embed" and isinstance(model, SpectralViT) and not model.compat:
+        return "positions come from the wavelength"
+    if name in own:
+        return None
+    if name == "mask_token" or name.startswith("decoder_"):
+        return "belongs to the decoder"
+    return "not in this encoder"
+
+
+def _reason_missing(name: str) -> str:
+    if "sampling_offsets" in name:
+        return "new, sampling attention is not pretrained"
+    if name == "pos_embed":
+        return "not used, positions come from the wavelength"
+    return "not in the checkpoint, stays as constructed"
+
+
+def _fit(name: str, value: Tensor, own: Tensor, model: SpatialViT | SpectralViT) -> Tensor:
+    if value.shape == own.shape:
+        return value
+    if value.shape[0] == own.shape[0] and value.dim() == own.dim():
+        if name == "pos_embed" and value.shape[2] == own.shape[2]:
+            return resample_positions(value, _token_grid(value.shape[1], model), model.grid)
+        if name == "patch_embed.proj.weight":
+            size = (own.shape[2], own.shape[3])
+            return resample_bands(resize_kernel(value, size), own.shape[1])
+        if name == "spat_map.weight":
+            old, new = math.isqrt(value.shape[1]), math.isqrt(own.shape[1])
+            return resize_kernel(value.unflatten(1, (1, old, old)), (new, new)).flatten(1)
+    raise ValueError(
+        f"{name}: expected {tuple(own.shape)}, got {tuple(value.shape)}; "
+        "the checkpoint is of another size of encoder"
+    )
+
+
+def _token_grid(tokens: int, model: SpatialViT | SpectralViT) -> tuple[int, int]:
+    if isinstance(model, SpectralViT):
+        # Bands are a line, also where sampling attention sees them as a raster.
+        return tokens, 1
+    side = math.isqrt(tokens)
+    return side, side

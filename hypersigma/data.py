@@ -1,0 +1,194 @@
+"""Shards to batches: tiles for pretraining, windows around labelled pixels for fine-tuning.
+
+Shape letters: B batch, C bands, H rows, W columns, N pixels; S sensors in `_SC`, window side in
+`_NCSS`.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hypersigma.inputs import SensorInput, measured, standardize
+from hypersigma.pixels import Pixels, tile_reader, windows
+from storage.stream import ShardSet, Stream, order
+
+SYMMETRIES = 8
+"""Quarter turns with and without a flip."""
+
+
+@dataclass(frozen=True)
+class TileBatch:
+    """Tiles as stored, augmented, and where their bands are."""
+
+    stored: Tensor
+    """(B, C, H, W)"""
+    wavelength: Tensor
+    """Band centres (B, C) [nm]."""
+    sensor: list[str]
+    band_start: Tensor
+    """First band of each window (B), counted from 0."""
+
+
+@dataclass(frozen=True)
+class WindowBatch:
+    """Windows around labelled pixels, as stored, augmented."""
+
+    stored: Tensor
+    """(N, C, S, S)"""
+    wavelength: Tensor
+    """Band centres (N, C) [nm]."""
+    label: Tensor
+    """Class (N), 0-based."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A batch as a masked autoencoder takes it."""
+
+    x: Tensor
+    """(B, C, H, W) float32, standardised, 0 where there is no measurement."""
+    valid: Tensor
+    """(B, H, W): pixels with a measurement in any band."""
+    wavelength: Tensor
+    """Band centres (B, C) [nm]."""
+    mean: Tensor
+    """(B, C): what one predicts who knows only the sensor: the training split's mean spectrum."""
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """The spectral contracts of all sensors as tables on a device, bands padded to the longest."""
+
+    row: dict[str, int]
+    shift: Tensor
+    """(S, C), see `SensorInput`."""
+    spread: Tensor
+    """(S, C)"""
+    mean: Tensor
+    """(S, C): mean spectrum of the training split, as inputs."""
+    scale: Tensor
+    """(S)"""
+
+    def inputs(self, batch: TileBatch) -> Inputs:
+        """Return a batch as model inputs on the tables' device."""
+        device = self.shift.device
+        sensor_B = torch.tensor([self.row[name] for name in batch.sensor], device=device)
+        offset_C = torch.arange(batch.stored.shape[1], device=device)
+        at = (sensor_B[:, None], batch.band_start.to(device)[:, None] + offset_C)
+        stored_BCHW = batch.stored.to(device)
+        return Inputs(
+            x=standardize(stored_BCHW, self.shift[at], self.spread[at], self.scale[sensor_B]),
+            valid=measured(stored_BCHW).any(dim=1),
+            wavelength=batch.wavelength.to(device),
+            mean=self.mean[at],
+        )
+
+
+def scaling(contracts: Mapping[str, SensorInput], device: torch.device) -> Scaling:
+    """Put what the contracts of all sensors say of scaling on a device."""
+    longest = max(contract.bands for contract in contracts.values())
+
+    def table(rows: Iterable[Sequence[float]], fill: float) -> Tensor:
+        padded = [[*row, *[fill] * (longest - len(row))] for row in rows]
+        return torch.tensor(padded, dtype=torch.float32, device=device)
+
+    values = list(contracts.values())
+    shift, spread = table((c.shift for c in values), 0.0), table((c.spread for c in values), 1.0)
+    return Scaling(
+        row={name: number for number, name in enumerate(contracts)},
+        shift=shift,
+        spread=spread,
+        mean=(table((c.mean for c in values), 0.0) - shift) / spread,
+        scale=torch.tensor([c.scale for c in values], dtype=torch.float32, device=device),
+    )
+
+
+def tile_batches(
+    shards: ShardSet,
+    rows: np.ndarray,
+    state: Mapping[str, Any] | None,
+    *,
+    batch_size: int,
+    bands: int,
+    seed: int,
+    augment: bool,
+) -> Iterator[tuple[TileBatch, dict[str, Any]]]:
+    """Yield endless batches, each with the stream state to go on from after it.
+
+    Which tiles, which window of bands and which symmetry are functions of `seed` and the position
+    in the stream alone, so a run goes on from a state as if it had never stopped.
+    """
+    stream = Stream(shards, rows, batch_size=batch_size, bands=bands, seed=seed)
+    if state is not None:
+        stream.load_state_dict(dict(state))
+    for batch in stream:
+        rng = np.random.default_rng([seed, batch.epoch, batch.position])
+        turns = rng.integers(0, SYMMETRIES if augment else 1, size=len(batch.tiles))
+        tiles = torch.from_numpy(batch.tiles)
+        turned = [turn(tile, int(n)) for tile, n in zip(tiles, turns, strict=True)]
+        yield (
+            TileBatch(
+                stored=torch.stack(turned),
+                wavelength=torch.from_numpy(batch.wavelength),
+                sensor=batch.sensor,
+                band_start=torch.from_numpy(np.asarray(batch.band_start, np.int64)),
+            ),
+            dict(stream.state_dict()),
+        )
+
+
+def window_batches(
+    shards: ShardSet,
+    pixels: Pixels,
+    state: Mapping[str, Any] | None,
+    *,
+    window: int,
+    batch_size: int,
+    seed: int,
+) -> Iterator[tuple[WindowBatch, dict[str, Any]]]:
+    """Yield endless batches of windows around labelled pixels, each with the state after it.
+
+    The order is one permutation of the pixels after another, each a function of seed and epoch;
+    the state is the position in it.
+    """
+    read = tile_reader(shards)
+    position = state["position"] if state else 0
+    while True:
+        chosen = pixels.take(_endless_order(len(pixels), position, batch_size, seed))
+        turns = np.random.default_rng([seed, position]).integers(0, SYMMETRIES, size=batch_size)
+        places = zip(chosen.tile, chosen.y[:, None], chosen.x[:, None], turns, strict=True)
+        cut = [turn(windows(read(int(row)), y, x, window)[0], int(n)) for row, y, x, n in places]
+        position += batch_size
+        yield (
+            WindowBatch(
+                stored=torch.stack(cut),
+                wavelength=wavelengths(shards, chosen.tile),
+                label=torch.from_numpy(chosen.label),
+            ),
+            {"position": position},
+        )
+
+
+def wavelengths(shards: ShardSet, rows: np.ndarray) -> Tensor:
+    """Return the band centres (N, C) [nm] of tiles of one sensor, float32."""
+    sets = shards.index["spectral"].take(rows).to_numpy()
+    centres = [shards.manifest["spectral"][number]["wavelength"] for number in sets]
+    return torch.tensor(centres, dtype=torch.float32)
+
+
+def turn(tile: Tensor, number: int) -> Tensor:
+    """Apply one of the eight symmetries of the square to the last two axes; 0 changes nothing."""
+    turned = tile.rot90(number % 4, dims=(-2, -1))
+    return turned.flip(-1) if number >= 4 else turned
+
+
+def _endless_order(count: int, start: int, length: int, seed: int) -> np.ndarray:
+    epoch, place = np.divmod(np.arange(start, start + length), count)
+    out = np.empty(length, np.int64)
+    for number in np.unique(epoch).tolist():
+        out[epoch == number] = order(count, seed, number)[place[epoch == number]]
+    return out

@@ -1,0 +1,1 @@
+"""Parts of a vision transformer, one small file each; may import torch and timm only."""

@@ -1,0 +1,75 @@
+"""The transformer block and stacks of it.
+
+Shape letters: B batch, L tokens, D width.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from timm.layers.drop import DropPath
+from timm.layers.mlp import Mlp
+from torch import Tensor, nn
+
+from hypersigma.layers.attention import Attention
+from hypersigma.layers.sampling_attention import SamplingAttention
+
+NORM_EPS = 1e-6
+
+
+class Block(nn.Module):
+    """Attention then MLP, each normalised first and added back, (B, L, D) -> (B, L, D).
+
+    Args:
+        dim: Token width D.
+        num_heads: Attention heads.
+        drop_path: Probability that a sample skips a branch while training.
+        attn_layer: Token mixer, made by `attn_layer(dim, num_heads)`, called with tokens and grid.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        *,
+        drop_path: float = 0.0,
+        attn_layer: Callable[[int, int], nn.Module] = Attention,
+    ) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim, eps=NORM_EPS)
+        self.attn = attn_layer(dim, num_heads)
+        self.norm2 = nn.LayerNorm(dim, eps=NORM_EPS)
+        self.mlp = Mlp(dim, 4 * dim)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x_BLD: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
+        x_BLD = x_BLD + self.drop_path(self.attn(self.norm1(x_BLD), grid))
+        return x_BLD + self.drop_path(self.mlp(self.norm2(x_BLD)))
+
+
+def block_stack(
+    dim: int, num_heads: int, *, drop_paths: Sequence[float], sampled: Sequence[bool]
+) -> nn.ModuleList:
+    """Return initialised blocks, block i with sampling attention where `sampled[i]`.
+
+    Linear weights are N(0, 0.02) cut at 2, biases 0; the two layers that write to the residual
+    stream of block i are divided by sqrt(2 (i + 1)), so that its variance does not grow with depth.
+    """
+    blocks = nn.ModuleList(
+        Block(dim, num_heads, drop_path=p, attn_layer=SamplingAttention if ssa else Attention)
+        for p, ssa in zip(drop_paths, sampled, strict=True)
+    )
+    blocks.apply(init_linear)
+    with torch.no_grad():
+        for name, weight in blocks.named_parameters():
+            if name.endswith(("attn.proj.weight", "mlp.fc2.weight")):
+                weight.div_(math.sqrt(2 * (int(name.split(".")[0]) + 1)))
+    return blocks
+
+
+def init_linear(module: nn.Module) -> None:
+    """Give a linear layer N(0, 0.02) weights cut at 2 and zero biases; leave others as they are."""
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

@@ -1,0 +1,40 @@
+"""Image to patches to tokens.
+
+Shape letters: B batch, C bands, H W pixels, p patch side, h w patches, L = h * w, V = p * p * C,
+D width.
+"""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class PatchEmbed(nn.Module):
+    """One token a patch, row by row, (B, C, H, W) -> (B, L, D).
+
+    Pixels beyond the last whole patch are not seen.
+
+    Args:
+        in_chans: Bands C.
+        dim: Token width D.
+        patch_size: Pixels p along a patch side.
+    """
+
+    def __init__(self, in_chans: int, dim: int, patch_size: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(in_chans, dim, patch_size, patch_size)
+
+    def forward(self, x_BCHW: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """Return the tokens and their grid (h, w)."""
+        x_BDhw = self.proj(x_BCHW)
+        return x_BDhw.flatten(2).transpose(1, 2), (x_BDhw.shape[2], x_BDhw.shape[3])
+
+    def embed(self, patches_BLV: Tensor) -> Tensor:
+        """Return the tokens of patches that are cut already; the same linear map as `forward`."""
+        weight_DV = self.proj.weight.permute(0, 2, 3, 1).flatten(1)
+        return F.linear(patches_BLV, weight_DV, self.proj.bias)
+
+
+def patchify(x_BCHW: Tensor, patch_size: int) -> Tensor:
+    """Return the patches (B, L, V), row by row; inside one, the order is (row, column, band)."""
+    x_BChpwq = x_BCHW.unflatten(3, (-1, patch_size)).unflatten(2, (-1, patch_size))
+    return x_BChpwq.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)

@@ -1,0 +1,147 @@
+"""Pretrain a masked autoencoder on a shard set."""
+
+import itertools
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pydantic.dataclasses
+import torch
+from pydantic import ConfigDict, Field, PositiveInt
+from torch import Tensor
+
+from hypersigma import inputs
+from hypersigma.backbones.sizes import SizeName
+from hypersigma.data import Inputs, Scaling, TileBatch, scaling, tile_batches
+from hypersigma.mae import Mae, spatial_mae, spectral_mae
+from hypersigma.pictures import draw_reconstruction
+from hypersigma.runfolder import finished, run_identity, write_summary
+from hypersigma.train import Job, TrainConfig, fit, generator, pick_device
+from storage.stream import ShardSet, open_shards, order, select
+
+logger = logging.getLogger(__name__)
+
+MODELS: dict[str, Callable[..., Mae]] = {"spatial": spatial_mae, "spectral": spectral_mae}
+HELD_OUT_SPLITS = ("val", "test")
+"""Where the held-out loss is measured: the first of these that has a tile."""
+HELD_OUT_SEED = 0
+HELD_OUT_TILES = 64
+
+
+@pydantic.dataclasses.dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class PretrainConfig:
+    """What `hypersigma-train pretrain` reads."""
+
+    run: Path
+    """Folder of this run: checkpoints, logs, summary.json."""
+    shards: Path
+    """A folder that `hypersigma-data shards` wrote."""
+    kind: Literal["spatial", "spectral"]
+    """Whether patches or bands are the tokens."""
+    size: SizeName
+    train: TrainConfig
+    bands: PositiveInt = 100
+    """Neighbouring bands that the model sees of a tile; which ones is drawn anew every epoch."""
+    mask_ratio: float = Field(default=0.75, gt=0, lt=1)
+    """Share of the tokens that are hidden."""
+    standardize: bool = True
+    """Per band by the training split's mean and standard deviation; false: stored / scale."""
+    augment: bool = True
+    """Flip and turn tiles."""
+
+
+def pretrain(config: PretrainConfig) -> dict[str, Any]:
+    """Train, or go on with, the run that `config` describes, and return its summary.
+
+    Raises:
+        TrainError: The run folder is another run's, or the loss is not finite.
+        InterruptedRunError: Ctrl-C; the run is saved.
+        SchemaError: The shards are missing or damaged, or have no training tile.
+    """
+    device = pick_device(config.train.device)
+    shards = open_shards(config.shards)
+    contracts = inputs.from_manifest(shards.manifest, standardize=config.standardize)
+    identity = run_identity("pretrain", config, shards.manifest, contracts)
+    if (done := finished(config.run, identity)) is not None:
+        return done
+    torch.manual_seed(config.train.seed)
+    model = MODELS[config.kind](config.size, bands=config.bands, mask_ratio=config.mask_ratio)
+    model.to(device)
+    tables = scaling(contracts, device)
+    split, held_out = held_out_batches(config, shards)
+    job = Job(
+        model=model,
+        batches=lambda state: training_batches(config, shards, state),
+        losses=lambda batch, rng: mae_losses(model, tables.inputs(batch), rng),
+        evaluate=lambda: held_out_loss(model, tables, held_out),
+        score=None,
+        identity=identity,
+    )
+    progress = fit(job, config.train, config.run)
+    if split is not None:
+        draw_reconstruction(config.run, model, tables.inputs(next(held_out())), progress.step)
+    return write_summary(config.run, identity, progress, {"held_out_split": split})
+
+
+def mae_losses(model: Mae, batch: Inputs, rng: torch.Generator) -> dict[str, Tensor]:
+    """Return the loss, and that of predicting the mean spectrum for the same hidden tokens."""
+    out = model(batch.x, batch.wavelength, valid_BHW=batch.valid, generator=rng)
+    with torch.no_grad():
+        spectrum = model.patchify(batch.mean[..., None, None].expand_as(batch.x))
+        plain = model.loss(spectrum, out.target, out.mask, batch.valid)
+    return {"loss": out.loss, "loss_mean_spectrum": plain}
+
+
+def training_batches(
+    config: PretrainConfig, shards: ShardSet, state: dict[str, Any] | None
+) -> Iterator[tuple[TileBatch, dict[str, Any]]]:
+    """Yield the training split's batches from a stream state on.
+
+    Raises:
+        SchemaError: The training split has no full batch, or a sensor fewer bands than asked for.
+    """
+    return tile_batches(
+        shards,
+        select(shards, split="train"),
+        state,
+        batch_size=config.train.batch_size,
+        bands=config.bands,
+        seed=config.train.seed,
+        augment=config.augment,
+    )
+
+
+def held_out_batches(
+    config: PretrainConfig, shards: ShardSet
+) -> tuple[str | None, Callable[[], Iterator[TileBatch]]]:
+    """Return the split that the held-out loss is measured on, and what yields its fixed batches."""
+    split = next((name for name in HELD_OUT_SPLITS if shards.manifest["splits"][name]), None)
+    if split is None:
+        logger.warning("%s has no tile in %s: no held-out loss", shards.root, HELD_OUT_SPLITS)
+        return None, lambda: iter(())
+    rows = select(shards, split=split)
+    rows = rows[order(len(rows), HELD_OUT_SEED, 0)[:HELD_OUT_TILES]]
+    size = min(config.train.batch_size, len(rows))
+
+    def batches() -> Iterator[TileBatch]:
+        endless = tile_batches(
+            shards, rows, None, batch_size=size, bands=config.bands, seed=HELD_OUT_SEED,
+            augment=False,
+        )  # fmt: skip
+        return (batch for batch, _ in itertools.islice(endless, len(rows) // size))
+
+    return split, batches
+
+
+def held_out_loss(
+    model: Mae, tables: Scaling, batches: Callable[[], Iterator[TileBatch]]
+) -> dict[str, float]:
+    """Return the mean losses over the held-out batches, always with the same masks."""
+    rng = generator(HELD_OUT_SEED)
+    losses = [mae_losses(model, tables.inputs(batch), rng) for batch in batches()]
+    return {
+        f"val_{name}": float(np.mean([found[name].item() for found in losses]))
+        for name in (losses[0] if losses else ())
+    }

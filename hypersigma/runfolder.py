@@ -1,0 +1,147 @@
+"""A run's folder: whose it is, how far it is, and its summary.
+
+`config.json` (resolved config and data version), `metrics.jsonl`, `tensorboard/`, `checkpoints/`,
+and `summary.json`, written last: a run with a summary is finished.
+"""
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import TypeAdapter
+
+from hypersigma.inputs import SensorInput
+from hypersigma.runlog import plain_json, read_metrics
+
+logger = logging.getLogger(__name__)
+
+CONFIG_FILE = "config.json"
+SUMMARY_FILE = "summary.json"
+MAY_DIFFER = frozenset({"config.train.device", "config.train.log_every"})
+"""What a run that goes on may be told anew: it doesn't change what is computed."""
+DATA_KEYS = ("dataset", "version", "snapshot", "recipe_hash")
+"""What of a manifest says which data a run saw."""
+FIRST_STEPS, LAST_STEPS = 5, 20
+"""Steps that the first and the last loss of a summary are means of."""
+
+
+class TrainError(RuntimeError):
+    """A run that cannot start or go on."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is."""
+
+    step: int = 0
+    """Finished steps."""
+    stream: dict[str, Any] | None = None
+    best: dict[str, Any] | None = None
+    seconds: float = 0.0
+
+
+def run_identity(
+    task: str, config: Any, manifest: Mapping[str, Any], contracts: Mapping[str, SensorInput]
+) -> dict[str, Any]:
+    """Return what says of a checkpoint where it comes from, as plain data for `state.json`.
+
+    Args:
+        task: The command.
+        config: Its resolved config, a pydantic dataclass.
+        manifest: Of the shards trained on.
+        contracts: The sensors trained on.
+    """
+    return {
+        "task": task,
+        "config": TypeAdapter(type(config)).dump_python(config, mode="json"),
+        "data": data_version(manifest),
+        "spectral": {sensor: contract.to_json() for sensor, contract in contracts.items()},
+    }
+
+
+def data_version(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what says which version of which data a shard set holds."""
+    return {key: manifest[key] for key in DATA_KEYS}
+
+
+def finished(run: Path, identity: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the summary of a run that is finished, else None.
+
+    Raises:
+        TrainError: The folder holds a run with another config or other data.
+    """
+    path = run / SUMMARY_FILE
+    if not path.exists():
+        return None
+    claim(run, identity)
+    logger.info("%s is finished; give another `run` folder for a new run", run)
+    summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return summary
+
+
+def claim(run: Path, identity: Mapping[str, Any]) -> None:
+    """Take a run folder for this config and these data, or see that it is already theirs.
+
+    Raises:
+        TrainError: The folder holds a run with another config or other data.
+    """
+    path = run / CONFIG_FILE
+    mine = {key: identity[key] for key in ("task", "config", "data")}
+    if path.exists():
+        here, there = _flatten(mine), _flatten(json.loads(path.read_text(encoding="utf-8")))
+        differing = [
+            f"{key.removeprefix('config.')} is {there.get(key)!r} there and {here.get(key)!r} here"
+            for key in sorted((here.keys() | there.keys()) - MAY_DIFFER)
+            if here.get(key) != there.get(key)
+        ]
+        if differing:
+            raise TrainError(
+                f"{run} holds another run: {'; '.join(differing)}; "
+                "give this one another `run` folder, or remove that one"
+            )
+    run.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(mine, indent=1), encoding="utf-8")
+
+
+def write_summary(
+    run: Path, identity: Mapping[str, Any], progress: Progress, extra: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Write and return what a finished run came to.
+
+    `first_loss` and `last_loss` are means over the first 5 and the last 20 steps, `ratio` is last
+    / first; so is `loss_mean_spectrum` a mean over the last 20; `val_*` are of the last look at
+    held-out data, `best` of the best one.
+    """
+    records = read_metrics(run)
+    first = float(np.mean([record["loss"] for record in records[:FIRST_STEPS]]))
+    last = float(np.mean([record["loss"] for record in records[-LAST_STEPS:]]))
+    numbers = {"first_loss": first, "last_loss": last, "ratio": last / first}
+    if "loss_mean_spectrum" in records[-1]:
+        plain = [record["loss_mean_spectrum"] for record in records[-LAST_STEPS:]]
+        numbers["loss_mean_spectrum"] = float(np.mean(plain))
+    summary = {
+        "run": str(run),
+        "task": identity["task"],
+        "steps": progress.step,
+        "seconds": round(progress.seconds, 2),
+        **numbers,
+        **{key: value for key, value in records[-1].items() if key.startswith("val_")},
+        "best": progress.best,
+        **extra,
+        "data": identity["data"],
+    }
+    (run / SUMMARY_FILE).write_text(plain_json(summary, indent=1), encoding="utf-8")
+    return summary
+
+
+def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict):
+        return {prefix: value}
+    flat: dict[str, Any] = {}
+    for key, inner in value.items():
+        flat |= _flatten(inner, f"{prefix}.{key}" if prefix else str(key))
+    return flat

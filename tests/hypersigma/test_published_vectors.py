@@ -1,0 +1,145 @@
+"""Against outputs of the published models; nothing here was computed by this project."""
+
+import hashlib
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from hypersigma.backbones.sizes import Size
+from hypersigma.backbones.spatial import SpatialViT
+from hypersigma.backbones.spectral import SpectralViT
+from hypersigma.layers.positions import resample_positions
+from hypersigma.layers.sampling_attention import SamplingAttention
+from hypersigma.mae import SpatialMae, SpectralMae, spatial_mae, spectral_mae
+
+from .conftest import rule_fill, rule_input
+
+SMALL = Size(dim=24, depth=6, heads=3, interval=3, levels=(1, 2, 4, 5))
+SMALL_MAE = replace(SMALL, depth=3, decoder_dim=16, decoder_depth=2, decoder_heads=2)
+MAES = {"spat": spatial_mae, "spec": spectral_mae}
+SIZE_NAMES = {"b": "base", "l": "large", "h": "huge"}
+
+
+def close(got: torch.Tensor, expected: torch.Tensor) -> None:
+    torch.testing.assert_close(got, expected, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("stem", "dim", "heads", "points", "grid"),
+    [
+        ("ssa_spatial_5x7_h3_p4", 24, 3, 4, (5, 7)),
+        ("ssa_spectral_16tok_h3_p8", 24, 3, 8, (4, 4)),
+        ("ssa_dim23_heads4", 23, 4, 4, (6, 6)),
+    ],
+)
+def test_sampling_attention(vectors, stem, dim, heads, points, grid):
+    arrays, state = vectors(stem)
+    attention = SamplingAttention(dim, heads, points)
+    attention.load_state_dict(state)
+    close(attention(arrays["x"], grid), arrays["y"])
+
+
+@torch.no_grad()
+def test_spatial_encoder(vectors):
+    arrays, state = vectors("spat_encoder_tiny")
+    model = SpatialViT(SMALL, in_chans=5, img_size=16, patch_size=4, ssa=True, compat=True).eval()
+    model.load_state_dict(state)
+    maps = [f.tokens.transpose(1, 2).unflatten(2, f.grid) for f in model.pyramid(arrays["x"])]
+    close(maps[0], arrays["f1_fpn1"])
+    close(maps[1], arrays["f2_fpn2"])
+    close(F.max_pool2d(maps[2], 2), arrays["f3_fpn3"])
+    close(F.max_pool2d(maps[3], 4), arrays["f4_fpn4"])
+
+
+@torch.no_grad()
+def test_spectral_encoder(vectors):
+    arrays, state = vectors("spec_encoder_tiny")
+    size = replace(SMALL, levels=(2, 5))
+    model = SpectralViT(size, num_tokens=16, img_size=6, ssa=True, compat=True).eval()
+    unexpected = model.load_state_dict(state, strict=False)
+    assert not unexpected.missing_keys
+    first, last = model.pyramid(arrays["x"])
+    close(first.tokens @ state["l1.weight"].T, arrays["f0_after_l1"])
+    close(last.tokens, arrays["f1_raw"])
+
+
+def test_position_resampling(vectors):
+    arrays, _ = vectors("pos_interp")
+    close(resample_positions(arrays["spat_in"], (8, 8), (16, 16)), arrays["spat_out"])
+    # The published spectral encoders take the first band for a class token and drop it.
+    rest = arrays["spec_in"][:, 1:]
+    close(resample_positions(rest, (99, 1), (64, 1)), arrays["spec_out"])
+
+
+@pytest.mark.parametrize(
+    ("stem", "model"),
+    [
+        (
+            "mae_spat_tiny",
+            SpatialMae(
+                SMALL_MAE, bands=6, image_size=16, patch_size=4, mask_ratio=0.75, compat=True
+            ),
+        ),
+        (
+            "mae_spec_tiny",
+            SpectralMae(SMALL_MAE, bands=9, image_size=8, mask_ratio=0.75, compat=True),
+        ),
+    ],
+)
+@torch.no_grad()
+def test_small_masked_autoencoders(vectors, stem, model):
+    arrays, state = vectors(stem)
+    torch.testing.assert_close(model.decoder_pos_embed.data, state["decoder_pos_embed"])
+    model.load_state_dict(state)
+    out = model.eval()(arrays["x"], noise=arrays["noise"])
+    assert torch.equal(out.mask.float(), arrays["mask"])
+    assert torch.equal(out.target, arrays["target"])
+    close(out.prediction, arrays["pred"])
+    close(out.loss, arrays["loss"])
+
+
+@pytest.mark.parametrize("letter", "blh")
+@pytest.mark.parametrize("kind", MAES)
+@pytest.mark.parametrize("compat", [False, True])
+def test_names_and_shapes_of_a_state_dict(conformance, kind, letter, compat):
+    with torch.device("meta"):
+        model = MAES[kind](SIZE_NAMES[letter], compat=compat)
+    lines = (conformance / "keys" / f"mae_{kind}_{letter}.txt").read_text().splitlines()
+    assert {f"{k} {tuple(v.shape)}" for k, v in model.state_dict().items()} == set(lines)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stem", ["mae_spat_b", "mae_spec_b"])
+def test_full_masked_autoencoders(full_vectors, stem):
+    check_full(full_vectors, stem)
+
+
+def check_full(full_vectors, stem):
+    """Compare outputs, a frozen table and five gradients of a full model."""
+    _, kind, letter = stem.split("_")
+    config, arrays = full_vectors(stem)
+    model = MAES[kind](SIZE_NAMES[letter], compat=True).eval()
+    rule_fill(model)
+    listing = "".join(sorted(f"{k} {tuple(v.shape)}\n" for k, v in model.state_dict().items()))
+    assert hashlib.sha256(listing.encode()).hexdigest() == str(arrays["listing_sha256"])
+    assert sum(p.numel() for p in model.parameters()) == int(arrays["n_params"])
+    const = config["arrays"]["const/decoder_pos_embed"]
+    table = model.decoder_pos_embed.data.flatten()[:: const["step"]]
+    torch.testing.assert_close(table, torch.from_numpy(arrays["const/decoder_pos_embed"]))
+
+    with torch.set_grad_enabled("grad_names" in config):
+        out = model(
+            rule_input((2, 100, 64, 64), "input"), noise=rule_input(tuple(config["noise"]), "noise")
+        )
+    assert torch.equal(out.mask.float(), torch.from_numpy(arrays["out/mask"]))
+    assert abs(out.loss.item() - float(arrays["out/loss"])) < 2 * config["tolerance"]["out/loss"]
+    pred = out.prediction.detach().flatten()[:: config["arrays"]["out/pred"]["step"]]
+    torch.testing.assert_close(
+        pred, torch.from_numpy(arrays["out/pred"]), rtol=0, atol=2 * config["tolerance"]["out/pred"]
+    )
+    if "grad_names" in config:
+        out.loss.backward()
+        norms = [model.get_parameter(name).grad.double().norm().item() for name in config["grad_names"]]
+        assert norms == pytest.approx(arrays["grad_norms"].tolist(), rel=2e-5)
