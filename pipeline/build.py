@@ -34,7 +34,7 @@ class DatasetConfig:
 
     name: str
     source: Path
-    """Folder of raw products (archives or product folders)."""
+    """Folder of raw products (archives or product folders), or one product."""
     store: str
     """Folder or URL of the tile store."""
     recipe: str
@@ -100,7 +100,7 @@ def build_dataset(config: DatasetConfig, run: Runner | None = None) -> BuildRepo
 
     Raises:
         storage.schema.SchemaError: The store holds another dataset or recipe.
-        FileNotFoundError: The source folder is absent.
+        FileNotFoundError: There is nothing at the source.
     """
     recipe = load_recipe(config.recipe)
     with store.commit_lock(config.store):

@@ -56,11 +56,20 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
     return Recipe(recipe.name, tuple(steps))
 
 
-def recipe_hash(recipe: Recipe) -> str:
-    """Return the sha256 of the recipe's canonical JSON: its steps, without its name."""
+def recipe_json(recipe: Recipe, split: SplitConfig) -> str:
+    """Return all that a scene's tiles follow from, beside the scene: canonical JSON.
+
+    The split is part of it: tiles of two divisions of the Earth in one store would leak.
+    """
     steps = [{name: dict(given or {}) for name, given in step.items()} for step in recipe.steps]
-    text = json.dumps(steps, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    division = {**asdict(split), "fractions": dict(split.fractions)}
+    content = {"steps": steps, "split": division}
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def recipe_hash(recipe: Recipe, split: SplitConfig) -> str:
+    """Return the sha256 of `recipe_json`; the recipe's name does not count."""
+    return hashlib.sha256(recipe_json(recipe, split).encode()).hexdigest()
 
 
 def apply(recipe: Recipe, scene: xr.Dataset, split: SplitConfig) -> xr.Dataset:

@@ -21,13 +21,18 @@ _INT16_MAX = 32767
 
 
 def tile(
-    scene: xr.Dataset, assign: Assign, *, stride: int = TILE_SIZE, min_valid: float = 0.9
+    scene: xr.Dataset,
+    assign: Assign,
+    *,
+    stride: int = TILE_SIZE,
+    min_valid: float = 0.9,
+    edges: bool = False,
 ) -> xr.Dataset:
     """Cut a scene into 64 x 64 tiles and keep those with data that lie in one split.
 
     Computes `valid` and the number of dead bands per pixel, in one pass that keeps 3 byte a
     pixel; the pixels stay lazy. Windows begin at multiples of `stride`; what is left at the right
-    and bottom edge and does not fill a window is no candidate.
+    and bottom edge and does not fill a window is no candidate, unless `edges`.
 
     Args:
         scene: `reflectance`, `radiance` or else `dn` (band, y, x); `valid` (y, x), `dead`
@@ -35,12 +40,14 @@ def tile(
         assign: Gives each tile its split by its corners.
         stride: Pixels from one window to the next.
         min_valid: Smallest share of valid pixels in a kept tile [1].
+        edges: Add windows that end at the right and bottom edge and overlap the last ones, so
+            that every pixel is in one: for maps, not for training.
 
     Returns:
         `tiles` (tile, band, y, x), int16 (DN, as they are) or float32; `valid` (tile, y, x).
         Coords on tile: `row`, `col` (its corner in the scene's grid), `lon`, `lat` [deg] (its
         centre), `split`, `valid_fraction`, `dead_fraction` [1]. attrs: the scene's, `units`,
-        `scale` (value = stored / scale), `counts`: in = kept + rejected, by the first reason of
+        `scale` (value = stored / scale), `shape` (rows, columns of the source), `counts`: in = kept + rejected, by the first reason of
         `nodata` (below `min_valid`), `no_place` (lon, lat unknown) and `split_border`.
         Computing DN beyond int16 raises SceneError.
 
@@ -54,7 +61,7 @@ def tile(
         raise ValueError(f"stride must be >= 1, min_valid in (0, 1], got {stride}, {min_valid}")
     name = next(name for name in _VARIABLES if name in scene)
     valid, dead = compute(scene.valid.data, scene.dead.sum("band", dtype="uint16").data)
-    rows, cols = _corners(valid.shape, stride)
+    rows, cols = _corners(valid.shape, stride, edges=edges)
     valid_fraction = _window_mean(valid, rows, cols)
     split, place = _places(scene, assign, rows, cols)
     reason = np.select(
@@ -72,6 +79,7 @@ def tile(
     rejected = {str(r): int((reason == r).sum()) for r in np.unique(reason[~kept])}
     counts = {"in": int(kept.size), "kept": int(kept.sum()), "rejected": rejected}
     step = {"step": "tile", "size": TILE_SIZE, "stride": stride, "min_valid": min_valid}
+    step["edges"] = edges
     tiles = _cut(scene[name], rows, cols, scene.attrs["scene_id"])
     masks = np.empty((rows.size, *_SIDE), bool)
     for i, (row, col) in enumerate(zip(rows, cols, strict=True)):
@@ -83,14 +91,21 @@ def tile(
         },
         {**{k: c for k, c in scene.coords.items() if c.dims == ("band",)},
          **{k: ("tile", c) for k, c in columns.items()}},
-        {"scale": 1.0, **scene.attrs, "units": _VARIABLES[name], "counts": counts,
+        {"scale": 1.0, **scene.attrs, "units": _VARIABLES[name], "counts": counts, "shape": list(valid.shape),
          "steps": [*scene.attrs["steps"], step]},
     )  # fmt: skip
 
 
-def _corners(shape: tuple[int, int], stride: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _corners(
+    shape: tuple[int, int], stride: int, *, edges: bool
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return row and column of every whole window, row by row."""
     starts = [np.arange(0, size - TILE_SIZE + 1, stride) for size in shape]
+    if edges:
+        starts = [
+            np.union1d(start, [size - TILE_SIZE]) if size >= TILE_SIZE else start
+            for start, size in zip(starts, shape, strict=True)
+        ]
     rows, cols = np.meshgrid(*starts, indexing="ij")
     return rows.ravel(), cols.ravel()
 

@@ -106,7 +106,7 @@ def losses(root: Path) -> Figure:
     """Show both autoencoders' loss beside that of a mean-spectrum predictor."""
     figure, axes = plt.subplots(1, 2, figsize=(12, 3.4))
     for axis, kind in zip(axes, ("spatial", "spectral"), strict=True):
-        log = read_jsonl(root / f"runs/pretrain_{kind}/log.jsonl")
+        log = read_jsonl(root / f"runs/{kind}/log.jsonl")
         steps = [line for line in log if "loss" in line]
         x = [line["step"] for line in steps]
         axis.plot(x, [s["loss"] for s in steps], lw=0.5, color="#4477aa", alpha=0.5)

@@ -58,11 +58,10 @@ def summarise(root: Path, timings: Sequence[dict[str, Any]]) -> dict[str, Any]:
             "bytes": sum(shard["bytes"] for shard in manifest["shards"]),
         },
         "pretraining": {
-            kind: read_json(root / f"runs/pretrain_{kind}/summary.json")
-            for kind in ("spatial", "spectral")
+            kind: read_json(root / f"runs/{kind}/summary.json") for kind in ("spatial", "spectral")
         },
         "classification": {
-            name: read_json(root / f"runs/{name}/metrics.json") for name in CLASSIFIERS
+            name: read_json(root / f"runs/finetune_{name}/metrics.json") for name in CLASSIFIERS
         },
         "seconds": list(timings),
     }

@@ -49,21 +49,23 @@ def open_scene(uri: str | Path) -> xr.Dataset:
     )  # fmt: skip
 
 
-def find_scenes(folder: str | Path) -> list[Path]:
-    """Return the raw products in a folder, sorted: archives and product folders, by their names.
+def find_scenes(source: str | Path) -> list[Path]:
+    """Return the raw products at `source`, sorted: archives and product folders, by their names.
 
-    A folder that is a product itself is the only one. Nothing is opened, so a damaged archive is
-    in the list and fails on its own when it is opened.
+    An archive or a product folder is the only one itself. Nothing is opened, so a damaged archive
+    is in the list and fails on its own when it is opened. Names that begin with a dot are skipped.
 
     Raises:
-        NotADirectoryError: `folder` is none.
+        FileNotFoundError: There is nothing at `source`.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise NotADirectoryError(f"{folder} is not a folder of raw products")
-    entries = sorted(folder.iterdir())
+    source = Path(source)
+    if not source.exists():
+        raise FileNotFoundError(f"no raw products at {source}: no such file or folder")
+    if source.is_file():
+        return [source]
+    entries = sorted(entry for entry in source.iterdir() if not entry.name.startswith("."))
     if any(_FILE.search(entry.name) for entry in entries if entry.is_file()):
-        return [folder]
+        return [source]
     return [entry for entry in entries if _is_product(entry)]
 
 

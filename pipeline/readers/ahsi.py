@@ -65,7 +65,8 @@ def open_ahsi(product: Product) -> xr.Dataset:
     rpb = rpbs["VNIR"]
     used = [*rasters.values(), *rpbs.values(), xml, *gains.values(), *responses.values()]
     attrs: dict[str, Any] = {
-        "sensor": "ahsi", "platform": _platform(name), "level": "L1", "scene_id": name,
+        "sensor": "ahsi", "platform": _platform(name), "level": "L1",
+        "scene_id": name.replace(".", "p"),
         **_sun_and_time(values, where), "nodata": 0,
         "rpc": metadata.parse_rpb(product.read(rpb), where=product.where(rpb)),
         "scale_factor": metadata.number({"ScaleFactor": "1"} | values, "ScaleFactor", where),

@@ -10,6 +10,8 @@ from pipeline.recipe import apply, load_recipe, recipe_hash
 from pipeline.split import SplitConfig
 from tests.pipeline import raw_products as raw
 
+SPLIT = SplitConfig()
+
 
 def write(tmp_path, steps):
     path = tmp_path / "recipe.yaml"
@@ -21,20 +23,22 @@ def write(tmp_path, steps):
 def test_shipped_recipes_load_and_have_a_stable_hash(name):
     recipe = load_recipe(name)
     assert recipe.name == name
-    assert recipe_hash(recipe) == recipe_hash(load_recipe(name))
-    assert len(recipe_hash(recipe)) == 64
+    assert recipe_hash(recipe, SPLIT) == recipe_hash(load_recipe(name), SPLIT)
+    assert len(recipe_hash(recipe, SPLIT)) == 64
     assert next(iter(recipe.steps[-1])) == "tile"
 
 
 def test_hash_knows_defaults_and_numbers_but_neither_name_nor_order_of_keys(tmp_path):
     base = ["bands: {name: calibrated}", "mask: {}", "tile: {stride: 64, min_valid: 0.9}"]
-    first = recipe_hash(load_recipe(write(tmp_path, base)))
+    first = recipe_hash(load_recipe(write(tmp_path, base)), SPLIT)
     same = ["bands: {name: calibrated}", "mask: {max_dead: 0.1}", "tile: {min_valid: 0.9}"]
-    assert recipe_hash(load_recipe(write(tmp_path, same))) == first
+    assert recipe_hash(load_recipe(write(tmp_path, same)), SPLIT) == first
     other = [*base[:2], "tile: {min_valid: 0.8}"]
-    assert recipe_hash(load_recipe(write(tmp_path, other))) != first
+    assert recipe_hash(load_recipe(write(tmp_path, other)), SPLIT) != first
+    recipe = load_recipe(write(tmp_path, base))
+    assert recipe_hash(recipe, SplitConfig(seed=1)) != first
     swapped = [base[1], base[0], base[2]]
-    assert recipe_hash(load_recipe(write(tmp_path, swapped))) != first
+    assert recipe_hash(load_recipe(write(tmp_path, swapped)), SPLIT) != first
 
 
 @pytest.mark.parametrize(

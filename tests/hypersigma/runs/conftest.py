@@ -57,7 +57,9 @@ def world(tmp_path_factory) -> World:
     repo = store.create(root / "store", dataset="tiny", recipe="steps: []", recipe_hash="abc")
     session = store.begin(repo)
     forks = []
-    for number, (scene_id, sensor) in enumerate({"h1": "hyperion", "h2": "hyperion", "a1": "ahsi"}.items()):
+    for number, (scene_id, sensor) in enumerate(
+        {"h1": "hyperion", "h2": "hyperion", "a1": "ahsi"}.items()
+    ):
         truth[scene_id], cubes[scene_id] = make_cube(sensor, seed=number)
         label = truth[scene_id].copy()
         label[::7] = 0
