@@ -163,7 +163,7 @@ def open_product(path: Path) -> Product:
     if match is None:
         raise SceneError(
             path, expected="a product folder, or an archive .zip, .tar, .tgz or .tar.gz",
-            got="another file", todo="give the folder or archive that the product came in",
+            got=f"a file *{path.suffix}", todo="give the product as it was delivered",
         )  # fmt: skip
     with _damage_reported(path, f"a whole {match[0].lower()} archive"):
         return _open_zip(path) if match[1].lower() == "zip" else _open_tar(path)
