@@ -19,7 +19,7 @@ def lonlat(
     """Return longitude and latitude [deg, WGS84] of positions in a scene's grid.
 
     From `crs` and `transform`; or `rpc` at its height offset; or, bilinearly, `corners`, taken as
-    the image's outer corners; else NaN.
+    the centres of the corner pixels, as in other USGS metadata; else NaN.
 
     Args:
         attrs: The scene's.
@@ -33,7 +33,7 @@ def lonlat(
     elif attrs.get("rpc"):
         lon, lat = _from_rpc(attrs["rpc"], row.ravel(), col.ravel())
     elif attrs.get("corners"):
-        lon, lat = _from_corners(attrs["corners"], row.ravel() / shape[0], col.ravel() / shape[1])
+        lon, lat = _from_corners(attrs["corners"], shape, row.ravel(), col.ravel())
     else:
         lon = lat = np.full(row.size, np.nan)
     return lon.reshape(row.shape), lat.reshape(row.shape)
@@ -55,13 +55,16 @@ def _from_rpc(rpc: Mapping[str, Any], row: Floats, col: Floats) -> tuple[Floats,
 
 
 def _from_corners(
-    corners: Mapping[str, Any], down: Floats, across: Floats
+    corners: Mapping[str, Any], shape: tuple[int, int], row: Floats, col: Floats
 ) -> tuple[Floats, Floats]:
     place = {name: np.array(lonlat) for name, lonlat in corners.items()}
     # Degrees beyond 180 where the image crosses the date line, so that they can be averaged.
     for name in place:
         place[name][0] += 360 * np.round((place["ul"][0] - place[name][0]) / 360)
-    u, v = across[:, None], down[:, None]
+    v, u = (
+        ((edge - 0.5) / max(size - 1, 1))[:, None]
+        for edge, size in zip((row, col), shape, strict=True)
+    )
     top = place["ul"] * (1 - u) + place["ur"] * u
     bottom = place["ll"] * (1 - u) + place["lr"] * u
     lon, lat = (top * (1 - v) + bottom * v).T

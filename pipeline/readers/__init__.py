@@ -6,7 +6,7 @@ from pathlib import Path
 import xarray as xr
 
 from pipeline.readers import ahsi, hyperion, hyperion_l1r
-from pipeline.readers.product import ARCHIVE_SUFFIX, open_product
+from pipeline.readers.product import open_product
 from storage.schema import SceneError
 
 READERS = (
@@ -16,6 +16,8 @@ READERS = (
 )
 """Of each product family: does a product look like it, open it, and in words what it has."""
 
+# Wider than what can be opened, so that a product in a tar.xz is reported and not passed over.
+_ARCHIVE = re.compile(r"(?i)\.(zip|tgz|txz|7z|rar|tar(\.\w+)?)$")
 _NAME = re.compile(r"(?i)EO1H\d{7}|_AHSI_")
 _FILE = re.compile(r"(?i)(_B\d{3}_L1(T|GST)\.tiff?|EO1H.*MTL.*|\.L1R?|AHSI.*_(VN|SW)\.\w*tiff?)$")
 
@@ -72,4 +74,4 @@ def find_scenes(source: str | Path) -> list[Path]:
 def _is_product(path: Path) -> bool:
     if path.is_dir():
         return any(_FILE.search(file.name) for file in path.rglob("*"))
-    return bool(ARCHIVE_SUFFIX.search(path.name) and _NAME.search(path.name))
+    return bool(_ARCHIVE.search(path.name) and _NAME.search(path.name))

@@ -72,7 +72,7 @@ def open_ahsi(product: Product) -> xr.Dataset:
         "scale_factor": metadata.number({"ScaleFactor": "1"} | values, "ScaleFactor", where),
         "sources": product.sources(dict.fromkeys(used)),
     }  # fmt: skip
-    rows = chunk_rows(product, len(detector), header.shape[2])
+    rows = chunk_rows(len(detector), header.shape[2], packed=product.kind == "tgz")
     stacks = [
         lazy_stack(product, [rasters[d]], (AHSI_BANDS[d], *header.shape[1:]), header.dtype, rows)
         for d in FILES

@@ -107,7 +107,7 @@ def lazy_cube(file: HdfFile, name: str) -> da.Array:
     (lines, bands, samples), dtype = file.datasets[name]
     file.read(name, (lines - 1, 0, 0), (1, bands, samples))
     cube = HdfCube(file, name, (bands, lines, samples), np.dtype(dtype))
-    rows = chunk_rows(file.product, bands, samples)
+    rows = chunk_rows(bands, samples)
     array: da.Array = da.from_array(cube, chunks=(bands, rows, samples), asarray=False)
     return array
 

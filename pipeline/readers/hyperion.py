@@ -63,7 +63,7 @@ def open_hyperion(product: Product) -> xr.Dataset:
         "sources": product.sources([*members, mtl]),
     }  # fmt: skip
     shape = (HYPERION_BANDS, *header.shape[1:])
-    rows = chunk_rows(product, shape[0], shape[2])
+    rows = chunk_rows(shape[0], shape[2], packed=product.kind == "tgz")
     return scene_dataset(lazy_stack(product, members, shape, header.dtype, rows), bands, attrs)
 
 

@@ -6,6 +6,7 @@ what GDAL cannot read (HDF4) is copied out of an archive, into a temporary file 
 which the system removes with the process even if that crashes.
 """
 
+import errno
 import gzip
 import hashlib
 import re
@@ -29,6 +30,7 @@ _TEXT_LIMIT = 2**20
 _DEPTH = 3
 """Folder levels below the product's own that are looked into."""
 _DAMAGED = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, OSError)
+_OUR_MACHINE = (errno.ENOSPC, errno.EMFILE, errno.ENFILE, errno.EACCES, errno.ENOMEM)
 _FETCH_AGAIN = "the archive is damaged or cut short: fetch it again"
 
 
@@ -163,13 +165,13 @@ def open_product(path: Path) -> Product:
     if match is None:
         raise SceneError(
             path, expected="a product folder, or an archive .zip, .tar, .tgz or .tar.gz",
-            got="another file", todo="give the folder or archive that the product came in",
+            got=f"a file *{path.suffix}", todo="give the product as it was delivered",
         )  # fmt: skip
     with _damage_reported(path, f"a whole {match[0].lower()} archive"):
         return _open_zip(path) if match[1].lower() == "zip" else _open_tar(path)
 
 
-def _list_folder(folder: Path, depth: int = 0) -> Iterator[Member]:
+def _list_folder(folder: Path) -> Iterator[Member]:
     root = folder.resolve()
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
@@ -251,6 +253,8 @@ class _damage_reported:  # noqa: N801  (used like a function)
         return
 
     def __exit__(self, kind: type[BaseException] | None, error: Any, trace: object) -> None:
+        if isinstance(error, OSError) and error.errno in _OUR_MACHINE:
+            return
         if isinstance(error, _DAMAGED):
             got = f"{type(error).__name__}: {error}"
             raise SceneError(

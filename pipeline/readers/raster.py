@@ -116,10 +116,13 @@ def lazy_stack(
     return array
 
 
-def chunk_rows(product: Product, bands: int, cols: int, itemsize: int = 2) -> int:
-    """Return how many rows of all bands make a chunk: a multiple of 64, however long the scene."""
-    aim = _TGZ_CHUNK_BYTES if product.kind == "tgz" else _CHUNK_BYTES
-    return TILE_SIZE * max(1, aim // (bands * cols * itemsize * TILE_SIZE))
+def chunk_rows(bands: int, cols: int, *, packed: bool = False) -> int:
+    """Return how many rows of all bands make a chunk: a multiple of 64, however long the scene.
+
+    `packed`: the pixels are in a tgz; DN have 2 byte each.
+    """
+    aim = _TGZ_CHUNK_BYTES if packed else _CHUNK_BYTES
+    return TILE_SIZE * max(1, aim // (bands * cols * 2 * TILE_SIZE))
 
 
 def _each(product: Product, members: Iterable[Member]) -> Iterator[tuple[Member, Open]]:

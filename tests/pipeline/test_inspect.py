@@ -33,10 +33,12 @@ def test_tells_problems_of_an_l1r(tmp_path):
     text = "; ".join(info["problems"])
     assert "2 dead detectors (a column of a band), in bands 10, 100" in text
     assert "sun angles missing" in text
-    # Corners 0.2 x 0.2 deg at 52.4 N
-    km2 = (0.2 * 111.195) ** 2 * np.cos(np.radians(52.4))
+    # 0.2 x 0.2 deg at 52.4 N between the centres of the corner pixels, and half a pixel around
+    high, wide = 0.2 * 70 / 69, 0.2 * 80 / 79
+    km2 = high * wide * 111.195**2 * np.cos(np.radians(52.4))
     assert info["valid_area"]["km2"] == pytest.approx(km2, rel=1e-3)
-    assert info["valid_area"]["bbox"] == pytest.approx([12.9, 52.3, 13.1, 52.5])
+    box = [13 - wide / 2, 52.4 - high / 2, 13 + wide / 2, 52.4 + high / 2]
+    assert info["valid_area"]["bbox"] == pytest.approx(box, abs=1e-6)
 
 
 def test_tells_problems_of_an_ahsi(tmp_path):

@@ -12,6 +12,7 @@ import pytest
 from pyhdf.SD import SDC
 
 from pipeline.readers import find_scenes, open_scene
+from pipeline.readers.raster import chunk_rows
 from storage.schema import SCENE_ATTRS, SceneError
 from tests.pipeline import raw_products as raw
 
@@ -155,13 +156,9 @@ def test_sources_are_the_archive_or_each_file(l1t, tmp_path):
 
 def test_chunks_are_whole_rows_in_multiples_of_64(tmp_path):
     scene = open_scene(raw.write_l1t(tmp_path / "p", raw.hyperion_dn(130, 9)))
-    from pipeline.readers.product import open_product
-    from pipeline.readers.raster import chunk_rows
-
-    product = open_product(tmp_path / "p")
     assert scene.dn.chunks == ((242,), (130,), (9,))
-    assert chunk_rows(product, 242, 1100) == 64
-    assert all(chunk_rows(product, 242, cols) % 64 == 0 for cols in (1, 100, 256, 1000, 99999))
+    assert chunk_rows(242, 1100) == 64
+    assert all(chunk_rows(242, cols) % 64 == 0 for cols in (1, 100, 256, 1000, 99999))
 
 
 def test_an_archived_hdf_can_be_read_in_another_process(l1r, tmp_path):
@@ -191,7 +188,7 @@ def test_rejects_what_is_no_product(tmp_path):
     error = rejected(tmp_path, "Hyperion L1T.*Hyperion L1R.*AHSI.*notes.txt")
     assert error.where == str(tmp_path)
     rejected(tmp_path / "absent", "nothing there")
-    rejected(tmp_path / "notes.txt", "another file")
+    rejected(tmp_path / "notes.txt", r"a file \*\.txt")
 
 
 def test_rejects_a_missing_band_and_names_it(l1t, tmp_path):
@@ -229,7 +226,7 @@ def test_rejects_a_band_on_another_grid(l1t, tmp_path):
     assert rejected(folder, "as EO1H1930242013205110KF_B001").where.endswith("B100_L1T.TIF")
 
 
-@pytest.mark.parametrize("keep", [0, 100, 6000])
+@pytest.mark.parametrize("keep", [0, 6000])
 def test_rejects_a_tiff_cut_short(keep, l1t, tmp_path):
     folder = shutil.copytree(l1t, tmp_path / "p")
     band = folder / f"{raw.ENTITY}_B200_L1T.TIF"
@@ -263,7 +260,7 @@ def test_a_file_that_shrinks_after_opening_is_a_scene_error(l1t, tmp_path):
 
 
 @pytest.mark.parametrize("packing", ["zip", "tgz", "tar"])
-@pytest.mark.parametrize("share", [0.2, 0.9, 0.999])
+@pytest.mark.parametrize("share", [0.2, 0.999])
 def test_rejects_an_archive_cut_short(packing, share, l1t, tmp_path):
     path = PACKINGS[packing](l1t, tmp_path)
     content = path.read_bytes()
@@ -363,13 +360,15 @@ def test_rejects_xml_that_grows(tmp_path):
 
 def test_finds_archives_and_product_folders_alone(l1t, tmp_path):
     (tmp_path / f"{raw.ENTITY}_1R.tgz").write_bytes(b"damaged")
+    (tmp_path / "GF5B_AHSI_1.tar.xz").write_bytes(b"cannot be opened, but is not passed over")
     (tmp_path / "truth" / "labels").mkdir(parents=True)
     (tmp_path / "truth" / "labels" / "x.npy").write_bytes(b"")
     (tmp_path / "notes.zip").write_bytes(b"")
     (tmp_path / "readme.txt").write_text("text")
     raw.write_ahsi(tmp_path / "a_product", raw.ahsi_dn(3, 4))
     found = find_scenes(tmp_path)
-    assert [path.name for path in found] == [f"{raw.ENTITY}_1R.tgz", "a_product"]
+    expected = [f"{raw.ENTITY}_1R.tgz", "GF5B_AHSI_1.tar.xz", "a_product"]
+    assert [path.name for path in found] == expected
     assert find_scenes(l1t) == [l1t]
     with pytest.raises(FileNotFoundError):
         find_scenes(tmp_path / "absent")

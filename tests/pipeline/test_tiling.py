@@ -172,7 +172,9 @@ def test_rpc_place_agrees_with_gdal_and_with_the_formula(tmp_path):
 
 def test_corner_place_is_bilinear_also_across_the_date_line():
     corners = {"ul": [179.9, 10.0], "ur": [-179.9, 11.0], "ll": [179.8, 9.0], "lr": [-180.0, 10.0]}
-    lon, lat = lonlat({"corners": corners}, (10, 20), [[0, 0], [10, 5]], [[0, 20], [0, 10]])
+    # An 11 x 21 image: the corners are the centres of its corner pixels
+    rows, cols = [[0.5, 0.5], [10.5, 5.5]], [[0.5, 20.5], [0.5, 10.5]]
+    lon, lat = lonlat({"corners": corners}, (11, 21), rows, cols)
     np.testing.assert_allclose(lon, [[179.9, -179.9], [179.8, 179.95]], atol=1e-9)
     np.testing.assert_allclose(lat, [[10, 11], [9, 10]])
 
