@@ -47,8 +47,8 @@ def tile(
         `tiles` (tile, band, y, x), int16 (DN, as they are) or float32; `valid` (tile, y, x).
         Coords on tile: `row`, `col` (its corner in the scene's grid), `lon`, `lat` [deg] (its
         centre), `split`, `valid_fraction`, `dead_fraction` [1]. attrs: the scene's, `units`,
-        `scale` (value = stored / scale), `shape` (rows, columns of the source), `counts`: in = kept + rejected, by the first reason of
-        `nodata` (below `min_valid`), `no_place` (lon, lat unknown) and `split_border`.
+        `scale` (value = stored / scale), `shape` (rows, columns of the source), `counts`: in =
+        kept + rejected, by the first reason of `nodata` (below `min_valid`), `no_place` (lon, lat unknown) and `split_border`.
         Computing DN beyond int16 raises SceneError.
 
     Raises:
@@ -91,7 +91,8 @@ def tile(
         },
         {**{k: c for k, c in scene.coords.items() if c.dims == ("band",)},
          **{k: ("tile", c) for k, c in columns.items()}},
-        {"scale": 1.0, **scene.attrs, "units": _VARIABLES[name], "counts": counts, "shape": list(valid.shape),
+        {"scale": 1.0, **scene.attrs, "units": _VARIABLES[name], "counts": counts,
+         "shape": list(valid.shape),
          "steps": [*scene.attrs["steps"], step]},
     )  # fmt: skip
 

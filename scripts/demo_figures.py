@@ -12,10 +12,10 @@ import xarray as xr
 from matplotlib import pyplot as plt
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
-from storage.index import read_index
 
 from pipeline.readers import find_scenes, open_scene
 from storage import store
+from storage.index import read_index
 
 mpl.use("Agg")
 plt.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False})

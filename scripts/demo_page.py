@@ -6,9 +6,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from storage.index import read_index
-
 from storage import store
+from storage.index import read_index
 
 CLASSIFIERS = {
     "both": "spatial + spectral, pretrained",

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 from pipeline.sensors import band_list
 from storage.schema import TILE_SIZE, SchemaError
 
-_DEAD_FLAGS = (2, 3, 4)
-"""Dead, flat and fill of the Hyperion flag mask (USGS EO-1 FAQ 22)."""
+_BAD_FLAGS = (1, 2, 3, 4)
+"""Saturated, dead, flat and fill of the Hyperion flag mask (USGS EO-1 FAQ 22)."""
 
 
 def mask(scene: xr.Dataset, *, max_dead: float = 0.1) -> xr.Dataset:
@@ -17,7 +17,7 @@ def mask(scene: xr.Dataset, *, max_dead: float = 0.1) -> xr.Dataset:
     Only bands that count are judged: calibrated ones (the sensor's list) with a positive gain.
     - border: a pixel without data (`nodata` or `fill`) in all of them. A single zero is none, as
       dark water has zeros in the SWIR.
-    - dead: a sample of a detector that the product flags as dead, flat or overflown, or that is
+    - dead: a sample that the product flags as saturated, dead, flat or overflown, or that is
       `fill`. Without flags, in sensor geometry (no `crs`): a column of a band that is `nodata`
       throughout 64 rows, while its neighbours on both sides are not, in at least half of them.
       In map geometry columns are no detectors, and nothing is looked for.
@@ -63,7 +63,7 @@ def _dead(scene: xr.Dataset, empty: xr.DataArray) -> xr.DataArray:
     """Return which samples come from dead detectors (band, y, x)."""
     source = _dead_source(scene)
     if source == "flags":
-        flagged: xr.DataArray = scene.flags.isin(_DEAD_FLAGS)
+        flagged: xr.DataArray = scene.flags.isin(_BAD_FLAGS)
         fill: xr.DataArray = scene.dn == scene.attrs["fill"]
         return flagged | fill
     if source == "empty columns":
