@@ -8,8 +8,7 @@ and shapes of their state dict are the published ones, in both modes:
 - `compat`: as published, the encoder knows no positions, nor does the spectral decoder, which
   predicts the same image for every hidden band.
 
-Parameters that a mode does not use stay frozen: `decoder_pos_embed` in both, `pos_embed` in
-`compat` and in the spectral one.
+What is not learnt is frozen: `decoder_pos_embed`, and `pos_embed` in `compat` and if spectral.
 
 Shape letters: B batch, C bands, H W pixels, L tokens, K visible tokens, V values a token,
 P pixels a token (V = P * bands a token), D width.
@@ -182,13 +181,7 @@ class Mae(nn.Module):
 class SpatialMae(Mae):
     """Masked autoencoder of patches; a token has p * p * C values, ordered (row, column, band).
 
-    Args:
-        size: Widths and depths.
-        bands: Bands C.
-        image_size: Pixels along the image side.
-        patch_size: Pixels p along a patch side.
-        mask_ratio: Share of patches hidden.
-        compat: Compute as published.
+    Takes images of C = `bands` and `image_size` pixels a side, in patches of p = `patch_size`.
     """
 
     def __init__(
@@ -234,12 +227,7 @@ class SpatialMae(Mae):
 class SpectralMae(Mae):
     """Masked autoencoder of bands; a token is one band of H * W values.
 
-    Args:
-        size: Widths and depths.
-        bands: Bands C, as many as tokens.
-        image_size: Pixels along the image side.
-        mask_ratio: Share of bands hidden.
-        compat: Compute as published.
+    Takes images of C = `bands` and `image_size` pixels a side; as many tokens as bands.
     """
 
     def __init__(

@@ -47,6 +47,9 @@ def load_encoder(model: SpatialViT | SpectralViT, state_dict: Mapping[str, Tenso
         ValueError: Nothing fits (another kind of encoder), or a block's weight has another shape
             (another size of encoder).
     """
+    entry = "patch_embed.proj.weight" if isinstance(model, SpatialViT) else "spat_map.weight"
+    if entry not in state_dict:
+        raise ValueError(f"expected the weights of a {type(model).__name__}, found no {entry}")
     own = model.state_dict()
     fitted: dict[str, Tensor] = {}
     loaded, resized, ignored = [], [], []
@@ -60,9 +63,6 @@ def load_encoder(model: SpatialViT | SpectralViT, state_dict: Mapping[str, Tenso
             loaded.append(name)
         else:
             resized.append(f"{name}: {tuple(value.shape)} -> {tuple(own[name].shape)}")
-    entry = "patch_embed.proj.weight" if isinstance(model, SpatialViT) else "spat_map.weight"
-    if entry not in fitted:
-        raise ValueError(f"expected the weights of a {type(model).__name__}, found no {entry}")
     model.load_state_dict(fitted, strict=False)
     missing = [f"{name}: {_reason_missing(name)}" for name in own if name not in fitted]
     return Report(tuple(loaded), tuple(resized), tuple(ignored), tuple(missing))

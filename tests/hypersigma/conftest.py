@@ -10,6 +10,11 @@ import torch
 CONFORMANCE = Path(__file__).parents[2] / "../shared/conformance"
 
 
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope="session")
 def conformance() -> Path:
     if not CONFORMANCE.is_dir():

@@ -141,5 +141,7 @@ def check_full(full_vectors, stem):
     )
     if "grad_names" in config:
         out.loss.backward()
-        norms = [model.get_parameter(name).grad.double().norm().item() for name in config["grad_names"]]
+        norms = [
+            model.get_parameter(name).grad.double().norm().item() for name in config["grad_names"]
+        ]
         assert norms == pytest.approx(arrays["grad_norms"].tolist(), rel=2e-5)
