@@ -5,6 +5,7 @@ The only module of the trainer that knows rasterio.
 
 import logging
 import math
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +17,7 @@ import pydantic.dataclasses
 import rasterio
 import rasterio.control
 import rasterio.crs
+import rasterio.errors
 import rasterio.rpc
 import rasterio.transform
 import torch
@@ -155,7 +157,11 @@ def write_geotiff(
         "nodata": NO_CLASS, "compress": "deflate", "tiled": True, "blockxsize": 256,
         "blockysize": 256,
     }  # fmt: skip
-    with rasterio.open(path, "w", **profile, **placed) as target:
+    with warnings.catch_warnings():
+        # Said once in words by `georeference`.
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+        target = rasterio.open(path, "w", **profile, **placed)
+    with target:
         target.write(labels, 1)
         colours = {number: (*colour(number), 255) for number in range(1, len(classes) + 1)}
         target.write_colormap(1, {NO_CLASS: (0, 0, 0, 0), **colours})

@@ -134,8 +134,10 @@ def write_summary(
         **extra,
         "data": identity["data"],
     }
-    (run / SUMMARY_FILE).write_text(plain_json(summary, indent=1), encoding="utf-8")
-    return summary
+    text = plain_json(summary)
+    (run / SUMMARY_FILE).write_text(text, encoding="utf-8")
+    plain: dict[str, Any] = json.loads(text)
+    return plain
 
 
 def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:

@@ -19,10 +19,10 @@ from storage.shards import write_shards
 CLASSES = ["water", "grass", "soil"]
 BANDS = {"hyperion": 24, "ahsi": 20}
 SPLIT_OF_COLUMN = ["train", "train", "val", "test"]
-HEIGHT, WIDTH = 128, 256
+HEIGHT, WIDTH = 64, 256
 RPC = {
     "height_off": 100.0, "height_scale": 500.0, "lat_off": 30.0, "lat_scale": 0.3,
-    "long_off": 114.0, "long_scale": 0.4, "line_off": 64.0, "line_scale": 64.0,
+    "long_off": 114.0, "long_scale": 0.4, "line_off": 32.0, "line_scale": 32.0,
     "samp_off": 128.0, "samp_scale": 128.0, "err_bias": 1.0, "err_rand": 0.5,
     "line_num_coeff": [0.0, 0.0, -1.0, *[0.0] * 17], "line_den_coeff": [1.0, *[0.0] * 19],
     "samp_num_coeff": [0.0, 1.0, *[0.0] * 18], "samp_den_coeff": [1.0, *[0.0] * 19],
@@ -126,7 +126,7 @@ def pretraining(world, tmp_path):
     """Return a function that makes a small pretraining config."""
 
     def make(run="run", **changes):
-        train = {"steps": 6, "batch_size": 4, "eval_every": 3, "device": "cpu"}
+        train = {"steps": 6, "batch_size": 2, "eval_every": 3, "device": "cpu"}
         train |= changes.pop("train", {})
         raw = {
             "run": tmp_path / run, "shards": world.shards, "kind": "spatial", "size": "tiny",
@@ -150,7 +150,7 @@ def finetuning(world, tmp_path):
         raw = {
             "run": tmp_path / run, "shards": world.shards, "labels": world.labels,
             "sensor": "hyperion", "mode": "spatial", "size": "tiny", "n_per_class": 30,
-            "window": 5, "patch_size": 1, "val_pixels": 100, "train": train, **changes,
+            "window": 3, "patch_size": 3, "val_pixels": 60, "train": train, **changes,
         }  # fmt: skip
         return configs.check(FinetuneConfig, raw, where="test")
 
