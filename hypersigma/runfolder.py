@@ -136,8 +136,8 @@ def write_summary(
     }
     text = plain_json(summary)
     (run / SUMMARY_FILE).write_text(text, encoding="utf-8")
-    plain: dict[str, Any] = json.loads(text)
-    return plain
+    written: dict[str, Any] = json.loads(text)
+    return written
 
 
 def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
