@@ -17,11 +17,11 @@ MARK = ROOT / ".made-by-make-demo"
 
 STEPS = """
 1. Raw scenes, synthetic, with known truth
-hypersigma-data synth demo/raw --scenes 5 --seed 7
+hypersigma-data synth demo/raw --scenes 8 --seed 7
 2. Version 1, through the Prefect flow
 hypersigma-data build dataset/demo --prefect
 3. A new scene arrives: version 2 adds it, and it alone
-hypersigma-data synth demo/raw --scenes 1 --seed 7 --first 5
+hypersigma-data synth demo/raw --scenes 1 --seed 7 --first 8
 hypersigma-data build dataset/demo
 hypersigma-data versions demo/store
 hypersigma-data diff v1 v2 demo/store

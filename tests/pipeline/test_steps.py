@@ -135,16 +135,16 @@ def test_mask_works_on_uint16(dn):
     np.testing.assert_array_equal(out.valid, ~(dn[:3] == 0).all(0))
 
 
-def test_mask_takes_dead_detectors_from_flags(dn):
+def test_mask_takes_dead_samples_from_flags(dn):
     flags = np.zeros(dn.shape, "u1")
-    for band, code in enumerate((1, 2, 3)):  # saturated samples are alive
+    for band, code in enumerate((1, 2, 3)):
         flags[band, :, band + 1] = code
     flags[2, 7, 7] = 4
     flags[3, :, 5] = 2  # in a band that does not count
     dn[0, 9, 6] = -32767
     out = mask(make_scene(dn, flags=flags, fill=-32767), max_dead=0.4)
     expected = np.zeros(dn.shape, bool)
-    expected[1, :, 2] = expected[2, :, 3] = True
+    expected[0, :, 1] = expected[1, :, 2] = expected[2, :, 3] = True
     expected[2, 7, 7] = expected[0, 9, 6] = True
     np.testing.assert_array_equal(out.dead, expected)
     assert out.valid[:, 1:].all()  # one dead band of three is within 0.4
