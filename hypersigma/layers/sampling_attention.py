@@ -40,15 +40,17 @@ class SamplingAttention(nn.Module):
         h, w = grid
         if x_BLD.shape[1] != h * w:
             raise ValueError(f"expected {h} x {w} = {h * w} tokens, got {x_BLD.shape[1]}")
-        qkv_BLI3 = self.qkv(x_BLD)
-        q_BLI, kv_BLI2 = qkv_BLI3.tensor_split((qkv_BLI3.shape[-1] // 3,), dim=-1)
-        kv_BNHhw = kv_BLI2.unflatten(-1, (2, self.num_heads, -1)).permute(0, 3, 2, 4, 1)
-        sampled = _sample(kv_BNHhw.flatten(2, 3).unflatten(-1, grid), self._places(q_BLI, grid))
+        q_BLI, k_BLI, v_BLI = self.qkv(x_BLD).chunk(3, dim=-1)
+        kv_BNHL = torch.cat([self._heads(t) for t in (k_BLI, v_BLI)], dim=2)
+        sampled = _sample(kv_BNHL.unflatten(-1, grid), self._places(q_BLI, grid))
         k_BNHLP, v_BNHLP = sampled.chunk(2, dim=2)
-        q_BNHL = q_BLI.unflatten(-1, (self.num_heads, -1)).permute(0, 2, 3, 1)
+        q_BNHL = self._heads(q_BLI)
         score_BNLP = (q_BNHL[..., None] * k_BNHLP).sum(2) * q_BNHL.shape[2] ** -0.5
         out_BNHL = (score_BNLP.softmax(-1)[:, :, None] * v_BNHLP).sum(-1)
         return self.proj(out_BNHL.flatten(1, 2).transpose(1, 2))
+
+    def _heads(self, x_BLI: Tensor) -> Tensor:
+        return x_BLI.unflatten(-1, (self.num_heads, -1)).permute(0, 2, 3, 1)
 
     def _places(self, q_BLI: Tensor, grid: tuple[int, int]) -> Tensor:
         """Return where to sample, (B, N, L, P, 2) as (x, y) with the grid spanning [-1, 1]."""
@@ -58,9 +60,8 @@ class SamplingAttention(nn.Module):
         x_w = (torch.arange(w, device=q_BLI.device) + 0.5) / w
         y_h = (torch.arange(h, device=q_BLI.device) + 0.5) / h
         x_L1, y_L1 = x_w.repeat(h)[:, None], y_h.repeat_interleave(w)[:, None]
-        return (
-            torch.stack((x_L1 + dx_dy_BNLP[..., 0] / w, y_L1 + dx_dy_BNLP[..., 1] / h), -1) * 2 - 1
-        )
+        x_BNLP, y_BNLP = x_L1 + dx_dy_BNLP[..., 0] / w, y_L1 + dx_dy_BNLP[..., 1] / h
+        return torch.stack((x_BNLP, y_BNLP), -1) * 2 - 1
 
 
 def _sample(kv_BNHhw: Tensor, places_BNLP2: Tensor) -> Tensor:
