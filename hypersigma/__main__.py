@@ -59,7 +59,7 @@ def finetune(config: Config, overrides: Overrides = None, as_json: Json = False)
 
 @app.command(
     epilog="Example: hypersigma-train evaluate configs/evaluate/demo.yaml "
-    "checkpoint=demo/runs/both out=demo/runs/both/metrics.json"
+    "checkpoint=demo/runs/finetune_both"
 )
 def evaluate(config: Config, overrides: Overrides = None, as_json: Json = False) -> None:
     """Measure a fine-tuned classifier on held-out pixels, beside classical controls."""
@@ -74,7 +74,7 @@ def evaluate(config: Config, overrides: Overrides = None, as_json: Json = False)
 
 @app.command(
     epilog="Example: hypersigma-train predict configs/predict/demo.yaml "
-    "scene_id=EO1H0000000000000000000000_1T"
+    "scene_id=EO1H2000342003126110KF_1T"
 )
 def predict(config: Config, overrides: Overrides = None, as_json: Json = False) -> None:
     """Classify a whole scene of a store into a GeoTIFF and a PNG."""
