@@ -15,7 +15,7 @@ lock: ## requirements.lock anew, from pyproject.toml
 	bash scripts/setup.sh lock
 
 demo: setup ## synthetic raw scenes -> dataset -> models -> maps -> demo/report/index.html
-	$(BIN)/python -m scripts.demo demo
+	$(BIN)/python -m scripts.demo
 
 test: setup ## all tests
 	$(BIN)/python -m pytest -q

@@ -218,10 +218,24 @@ class SpatialMae(Mae):
         return self.patch_embed.embed(patches_BKV)
 
     def positions(self, wavelength_BC: Tensor | None) -> Tensor:
-        return self.pos_embed
+        return self.pos_embed + window_positions(wavelength_BC, self.pos_embed)
 
     def decoder_positions(self, wavelength_BC: Tensor | None) -> Tensor:
-        return self.decoder_pos_embed
+        if self.compat:
+            return self.decoder_pos_embed
+        return self.decoder_pos_embed + window_positions(wavelength_BC, self.decoder_pos_embed)
+
+
+def window_positions(wavelength_BC: Tensor | None, like_1LD: Tensor) -> Tensor:
+    """Return (B, 1, D) that tells one window of bands from another by its first and last band.
+
+    0 if there are no wavelengths. Windows begin anywhere in a sensor's bands: without this a
+    patch's values do not say which bands they are of.
+    """
+    if wavelength_BC is None:
+        return like_1LD.new_zeros(1, 1, 1)
+    ends_B2 = wavelength_BC[:, [0, -1]]
+    return sincos_wavelength(ends_B2, like_1LD.shape[-1] // 2).flatten(1)[:, None]
 
 
 class SpectralMae(Mae):

@@ -127,12 +127,9 @@ def check_scene(scene: xr.Dataset, classifier: Classifier) -> None:
 
 
 def classify_scene(classifier: Classifier, scene: xr.Dataset, *, batch_size: int) -> np.ndarray:
-    """Return the map (y, x) uint8 on the scene's source grid: class 1..K, 0 where no measurement.
-
-    The grid reaches from the source's first pixel to the last tile's last one.
-    """
+    """Return the map (y, x) uint8 on the scene's source grid: class 1..K, 0 where no tile is."""
     rows, cols = scene.row.values, scene.col.values
-    labels = np.zeros((int(rows.max()) + TILE_SIZE, int(cols.max()) + TILE_SIZE), np.uint8)
+    labels = np.zeros(scene.attrs["shape"], np.uint8)
     wavelength_C = torch.tensor(scene.wavelength.values, dtype=torch.float32)
     with progress(_tiles(scene), total=scene.sizes["tile"], title="tiles classified") as tiles:
         for number, stored, valid in tiles:

@@ -1,1 +1,210 @@
-"""`hypersigma-data`: raw scenes to versions, shards and reports."""
+"""`hypersigma-data`: raw scenes to versions, shards and schedules."""
+
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.table import Table
+
+import configs
+from pipeline import synth
+from pipeline.build import BuildReport, DatasetConfig, build_dataset
+from pipeline.inspect import inspect_scene
+from storage import shards as shard_files
+from storage import store
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Raw hyperspectral scenes to a versioned set of tiles, and to shards made from it.",
+)
+out = Console()
+err = Console(stderr=True)
+
+StoreArgument = Annotated[str, typer.Argument(help="Folder or URL of a tile store.")]
+ConfigArgument = Annotated[
+    str, typer.Argument(help="A dataset YAML, or the name of a shipped one such as dataset/demo.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")]
+
+
+@contextmanager
+def said_in_words() -> Iterator[None]:
+    """Turn an expected failure into one line on stderr and exit code 1 (2 for a bad config)."""
+    try:
+        yield
+    except configs.ConfigError as error:
+        err.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(2) from error
+    except (ValueError, OSError, LookupError) as error:
+        err.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(1) from error
+
+
+@app.callback()
+def main() -> None:
+    """Set up logging: to stderr, so that --json stays clean."""
+    logging.basicConfig(
+        level=logging.WARNING,
+        format="%(message)s",
+        handlers=[RichHandler(console=err, show_path=False, show_time=err.is_terminal)],
+    )
+    for ours in ("pipeline", "storage"):
+        logging.getLogger(ours).setLevel(logging.INFO)
+
+
+@app.command(name="synth", epilog="Example: hypersigma-data synth demo/raw --scenes 5 --seed 7")
+def synth_command(
+    folder: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the products.")],
+    scenes: Annotated[int, typer.Option(min=1, help="How many products.")] = 5,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
+    first: Annotated[int, typer.Option(min=0, help="Number of the first product.")] = 0,
+) -> None:
+    """Write synthetic raw products, with their truth under OUT/truth."""
+    with said_in_words():
+        written = synth.write_products(folder, scenes=scenes, seed=seed, first=first, progress=say)
+        say(f"{len(written)} products in {folder}, their truth in {folder / 'truth'}")
+
+
+@app.command(epilog="Example: hypersigma-data inspect EO1H1930242013205110KF_1T.ZIP --json")
+def inspect(
+    scene: Annotated[str, typer.Argument(help="An archive or a product folder.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Tell what a raw product is: sensor, bands, sun, valid area, problems."""
+    with said_in_words():
+        facts = inspect_scene(scene)
+        if as_json:
+            print_json(facts)
+        else:
+            print_facts(facts)
+
+
+@app.command(epilog="Example: hypersigma-data build dataset/demo store=demo/store")
+def build(
+    config: ConfigArgument,
+    overrides: Annotated[list[str] | None, typer.Argument(help="section.field=value")] = None,
+    as_json: JsonOption = False,
+    prefect: Annotated[bool, typer.Option(help="Run it as a Prefect flow.")] = False,
+) -> None:
+    """Build one dataset version from all scenes that are not yet in the store.
+
+    A scene that fails is named and left out; exit code 1 then, with the others published.
+    """
+    with said_in_words():
+        if prefect:
+            raise typer.Exit(flow("build", config, *(overrides or ()), *["--json"] * as_json))
+        report = build_dataset(configs.load(DatasetConfig, config, overrides or ()))
+        print_build(report, as_json=as_json)
+        raise typer.Exit(1 if report.failures else 0)
+
+
+@app.command(epilog="Example: hypersigma-data serve dataset/demo 'schedule=*/5 * * * *'")
+def serve(
+    config: ConfigArgument,
+    overrides: Annotated[list[str] | None, typer.Argument(help="section.field=value")] = None,
+) -> None:
+    """Register the build on its cron schedule and run it when due, until interrupted."""
+    with said_in_words():
+        configs.load(DatasetConfig, config, overrides or ())
+        raise typer.Exit(flow("serve", config, *(overrides or ())))
+
+
+@app.command(epilog="Example: hypersigma-data versions demo/store")
+def versions(location: StoreArgument, as_json: JsonOption = False) -> None:
+    """List the versions of a store, oldest first; the current one is marked."""
+    with said_in_words():
+        found = store.versions(store.open_repository(location))
+        if as_json:
+            print_json([asdict(version) for version in found])
+            return
+        table = Table("", "version", "scenes", "tiles", "written", "recipe", "message", box=None)
+        for v in found:
+            row = (str(v.scenes), str(v.tiles), str(v.written_at), v.recipe_hash[:12], v.message)
+            table.add_row("*" if v.is_head else "", v.tag, *row)
+        out.print(table)
+
+
+@app.command(epilog="Example: hypersigma-data diff v1 v2 demo/store")
+def diff(a: str, b: str, location: StoreArgument, as_json: JsonOption = False) -> None:
+    """List the scenes and count the tiles that differ between versions A and B."""
+    with said_in_words():
+        change = asdict(store.diff(store.open_repository(location), a, b))
+        print_json(change) if as_json else print_facts(change)
+
+
+@app.command(epilog="Example: hypersigma-data tag paper-2026 v2 demo/store")
+def tag(name: str, version: str, location: StoreArgument) -> None:
+    """Give a version a name of its own; names are never moved or used again."""
+    with said_in_words():
+        store.tag(store.open_repository(location), name, version)
+        say(f"{name} is {version}")
+
+
+@app.command(epilog="Example: hypersigma-data rollback v1 demo/store")
+def rollback(version: str, location: StoreArgument) -> None:
+    """Make an older version the current one; the newer ones stay readable by their tags."""
+    with said_in_words(), store.commit_lock(location):
+        store.rollback(store.open_repository(location), version)
+        say(f"the current version of {location} is {version}")
+
+
+@app.command(epilog="Example: hypersigma-data shards demo/store demo/shards --version v2")
+def shards(
+    location: StoreArgument,
+    folder: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the shards.")],
+    version: Annotated[str | None, typer.Option(help="A tag; the current version if none.")] = None,
+) -> None:
+    """Write WebDataset shards of one version; the same version gives the same bytes."""
+    with said_in_words():
+        manifest = shard_files.write_shards(location, folder, version=version)
+        tiles = sum(shard["samples"] for shard in manifest["shards"])
+        say(f"{tiles} tiles of {manifest['version']} in {len(manifest['shards'])} shards: {folder}")
+
+
+def flow(*arguments: str) -> int:
+    """Run `python -m pipeline.flows` in a process of its own and return its exit code."""
+    try:
+        return subprocess.run([sys.executable, "-m", "pipeline.flows", *arguments]).returncode
+    except KeyboardInterrupt:  # the child got it too and has ended by itself
+        return 0
+
+
+def say(message: str) -> None:
+    """Print one line as it is."""
+    out.print(message, markup=False, highlight=False, soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    """Print `value` as JSON and nothing else."""
+    sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")
+
+
+def print_facts(facts: dict[str, Any]) -> None:
+    """Print a mapping as two columns."""
+    table = Table(box=None, show_header=False)
+    for name, value in facts.items():
+        text = json.dumps(value, default=str) if isinstance(value, dict | list) else str(value)
+        table.add_row(name, text)
+    out.print(table, markup=False)
+
+
+def print_build(report: BuildReport, *, as_json: bool) -> None:
+    """Print what a build did."""
+    if as_json:
+        sys.stdout.write(report.to_json() + "\n")
+    else:
+        say(report.to_markdown())
+
+
+if __name__ == "__main__":
+    app()

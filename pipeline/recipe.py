@@ -1,1 +1,114 @@
-"""A recipe: the ordered steps from scene to tiles."""
+"""A recipe: the ordered steps from scene to tiles, with all their numbers."""
+
+import hashlib
+import inspect
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import xarray as xr
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+import configs
+from configs import ConfigError
+from pipeline.split import SplitConfig, assign
+from pipeline.steps import STEPS
+from pipeline.tiling import tile
+
+_FUNCTIONS: dict[str, Callable[..., xr.Dataset]] = {**STEPS, "tile": tile}
+_NOT_PARAMETERS = ("scene", "assign", "return")
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class Recipe:
+    """Steps in their order; each a mapping of the step's name to its parameters.
+
+    Parameters that are left out get the step's defaults on `load_recipe`, so that the hash covers
+    every number that the tiles depend on.
+    """
+
+    name: str
+    steps: tuple[Mapping[str, Mapping[str, Any] | None], ...]
+
+
+def load_recipe(name_or_path: str | Path) -> Recipe:
+    """Return a shipped recipe (`reference`, `reflectance`) or that of a YAML file, checked.
+
+    Raises:
+        ConfigError: There is none, or a step or parameter is unknown or does not fit.
+    """
+    shipped = configs.CONFIG_DIR / "recipe" / f"{name_or_path}.yaml"
+    path = shipped if shipped.is_file() else Path(name_or_path)
+    recipe = configs.load(Recipe, path)
+    steps = []
+    for step in recipe.steps:
+        if len(step) != 1:
+            raise ConfigError(f"{path}: each step must be one name, got {sorted(step)}")
+        ((name, parameters),) = step.items()
+        steps.append({name: _parameters(name, parameters or {}, str(path))})
+    names = [next(iter(step)) for step in steps]
+    if "mask" not in names or names.count("tile") != 1 or names[-1] != "tile":
+        raise ConfigError(f"{path}: a recipe must have mask, and tile as its end, got {names}")
+    return Recipe(recipe.name, tuple(steps))
+
+
+def recipe_json(recipe: Recipe, split: SplitConfig) -> str:
+    """Return all that a scene's tiles follow from, beside the scene: canonical JSON.
+
+    The split is part of it: tiles of two divisions of the Earth in one store would leak.
+    """
+    steps = [{name: dict(given or {}) for name, given in step.items()} for step in recipe.steps]
+    division = {**asdict(split), "fractions": dict(split.fractions)}
+    content = {"steps": steps, "split": division}
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def recipe_hash(recipe: Recipe, split: SplitConfig) -> str:
+    """Return the sha256 of `recipe_json`; the recipe's name does not count."""
+    return hashlib.sha256(recipe_json(recipe, split).encode()).hexdigest()
+
+
+def apply(recipe: Recipe, scene: xr.Dataset, split: SplitConfig) -> xr.Dataset:
+    """Run the recipe's steps on a scene, lazily, and return its tiles (see `pipeline.tiling.tile`).
+
+    `tile` computes which pixels are valid; all else is left to who computes the tiles.
+
+    Raises:
+        SchemaError: The scene does not fit a step.
+    """
+    *steps, last = (
+        (name, dict(given or {})) for step in recipe.steps for name, given in step.items()
+    )
+    for name, parameters in steps:
+        scene = STEPS[name](scene, **parameters)
+    tiles = tile(scene, partial(assign, split), **last[1])
+    recorded = [*tiles.attrs["steps"]]
+    recorded[-1] = {**recorded[-1], "split": {**asdict(split), "fractions": dict(split.fractions)}}
+    return tiles.assign_attrs(steps=recorded)
+
+
+def _parameters(name: str, given: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return a step's parameters, checked against its signature and with its defaults."""
+    if name not in _FUNCTIONS:
+        raise ConfigError(f"{where}: unknown step {name!r}; there are {sorted(_FUNCTIONS)}")
+    hints = get_type_hints(_FUNCTIONS[name])
+    known = {k: p for k, p in inspect.signature(_FUNCTIONS[name]).parameters.items()
+             if k not in _NOT_PARAMETERS}  # fmt: skip
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        raise ConfigError(f"{where}: {name} has parameters {sorted(known)}, got {unknown}")
+    checked = {}
+    for key, parameter in known.items():
+        if key not in given and parameter.default is inspect.Parameter.empty:
+            raise ConfigError(f"{where}: {name} needs {key}")
+        value = given.get(key, parameter.default)
+        try:
+            checked[key] = TypeAdapter(hints[key]).validate_python(value)
+        except ValidationError as error:
+            message = error.errors()[0]["msg"]
+            raise ConfigError(f"{where}: {name}.{key}: {message}, got {value!r}") from error
+    return checked

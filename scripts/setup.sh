@@ -32,6 +32,7 @@ fi
 
 [ -x .venv/bin/python ] || .tools/bin/uv venv --quiet --python "$(find_python)" .venv
 echo "setup: installing $(wc -l <requirements.lock) packages from requirements.lock (6 GB with CUDA on Linux, once)"
-.tools/bin/uv pip sync --quiet --python .venv/bin/python requirements.lock
+# Where Python may not write bytecode later, each command would compile torch anew.
+.tools/bin/uv pip sync --quiet ${PYTHONDONTWRITEBYTECODE:+--compile-bytecode} --python .venv/bin/python requirements.lock
 .tools/bin/uv pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation --editable .
 touch .venv/.ready

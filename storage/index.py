@@ -15,7 +15,7 @@ import zarr
 
 from storage.nodes import read_column, subgroup, write_column
 from storage.scenes import SceneColumns
-from storage.schema import PLACE_COORDS, SENSORS, SPLITS, SchemaError, tile_key
+from storage.schema import PLACE_COORDS, SENSORS, SPLITS, SchemaError
 
 _FIXED = ("scene", "sensor", "split", "row", "col", "lon", "lat", "position")
 
@@ -41,7 +41,7 @@ def read_index(group: zarr.Group) -> pa.Table:
     index = load_index(group)
     tiles = index.tiles
     text = pa.large_string()
-    keys = pa.array([tile_key(name) for name in index.scene_ids], text)
+    keys = pa.array(index.scene_ids, text)
     corner = [pc.cast(pa.array(tiles[name]), text) for name in ("row", "col")]
     names = keys.take(pa.array(tiles["scene"]))
     for mark, part in zip(("_r", "_c"), corner, strict=True):

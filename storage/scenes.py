@@ -12,7 +12,7 @@ import zarr
 from zarr.core.metadata import ArrayV3Metadata
 
 from storage.nodes import PIXEL_CODEC, plain, read_column, subgroup, write_column
-from storage.schema import PLACE_COORDS, SchemaError, check_name, check_tiles, tile_id
+from storage.schema import PLACE_COORDS, SchemaError, check_scene_id, check_tiles, tile_id
 
 type SceneColumns = tuple[dict[str, np.ndarray], dict[str, Any]]
 """A scene's columns on `tile`, and its attrs."""
@@ -68,7 +68,7 @@ def scene_dataset(group: zarr.Group, scene_id: str) -> xr.Dataset:
     Raises:
         SchemaError: The version has no such scene.
     """
-    path = f"scenes/{check_name('scene_id', scene_id)}"
+    path = f"scenes/{check_scene_id(scene_id)}"
     if path not in group:
         raise SchemaError(f"{scene_id} is not in this version; `read_index` lists its scenes")
     scene: xr.Dataset = xr.open_zarr(

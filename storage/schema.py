@@ -24,6 +24,7 @@ PLACE_COORDS = ("row", "col", "lon", "lat", "split")
 
 TILE_DTYPES = ("int16", "float32")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_SCENE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
 class SchemaError(ValueError):
@@ -56,18 +57,23 @@ def _scene_error(where: str, expected: str, got: str, todo: str) -> SceneError:
     return SceneError(where, expected=expected, got=got, todo=todo)
 
 
-def tile_key(scene_id: str) -> str:
-    """Return what tile ids of a scene begin with: the scene id, a dot in it written as `p`.
-
-    WebDataset takes a member's name up to its first dot as the sample's key, so that the
-    `E13.0` in an AHSI product's name would make one sample of a whole shard.
-    """
-    return scene_id.replace(".", "p")
-
-
 def tile_id(scene_id: str, row: int, col: int) -> str:
     """Return the stable name of the tile whose corner is pixel (row, col) of the source grid."""
-    return f"{tile_key(scene_id)}_r{row}_c{col}"
+    return f"{scene_id}_r{row}_c{col}"
+
+
+def check_scene_id(name: object) -> str:
+    """Return `name` if it can begin tile ids, which name a zarr group and a tar's members.
+
+    A dot is refused: WebDataset takes a member's name up to its first dot as the sample's key,
+    so that the `E13.0` in an AHSI product's name would make one sample of a whole shard.
+
+    Raises:
+        SchemaError: It is not made of letters, digits, dash and underscore.
+    """
+    if not isinstance(name, str) or not _SCENE_ID.fullmatch(name):
+        raise SchemaError(f"a scene_id must be made of A-Z a-z 0-9 _ -, got {name!r}")
+    return name
 
 
 def check_name(what: str, name: object) -> str:
@@ -93,7 +99,7 @@ def check_tiles(tiles: "xr.Dataset") -> None:
     Raises:
         SchemaError: A variable, dimension, dtype, coordinate, attribute or count that is not so.
     """
-    scene = check_name("attrs['scene_id']", tiles.attrs.get("scene_id"))
+    scene = check_scene_id(tiles.attrs.get("scene_id"))
     _check_pixels(scene, tiles)
     _check_coords(scene, tiles, "band", BAND_COORDS)
     _check_coords(scene, tiles, "tile", PLACE_COORDS)

@@ -1,1 +1,20 @@
 """Steps: each takes a scene Dataset and returns a new one, lazily."""
+
+from collections.abc import Callable
+
+import xarray as xr
+
+from pipeline.steps.bands import bands
+from pipeline.steps.masks import mask
+from pipeline.steps.normalize import normalize
+from pipeline.steps.radiance import radiance
+from pipeline.steps.reflectance import reflectance
+
+STEPS: dict[str, Callable[..., xr.Dataset]] = {
+    "bands": bands,
+    "radiance": radiance,
+    "mask": mask,
+    "reflectance": reflectance,
+    "normalize": normalize,
+}
+"""By the name that a recipe gives them; `tile` comes last and is no step: it needs the split."""

@@ -19,7 +19,7 @@ from storage.statistics import merge, no_moments, tile_moments
 from storage.stream import read_tile
 from tests.storage.tiles import build, make_store, make_tiles
 
-AHSI = "GF5B_AHSI_E13.0_N52.4_20231031_011422_L10000412729"
+AHSI = "GF5B_AHSI_E13p0_N52p4_20231031_011422_L10000412729"
 
 
 @pytest.fixture(scope="module")

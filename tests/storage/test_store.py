@@ -267,13 +267,13 @@ def test_a_missing_store_names_the_command(tmp_path):
 
 
 def test_the_index_is_what_the_scenes_say(repo, location):
-    scenes = [make_tiles("a.1", 4), make_tiles("b", 3, sensor="ahsi")]
+    scenes = [make_tiles("a-1", 4), make_tiles("b", 3, sensor="ahsi")]
     build(repo, scenes[0])
     extra = scenes[1].assign_coords(cloud=("tile", np.array([0.5, 0, 1], "f4")))
     build(repo, extra)
     table = read_index(store.open_version(location)).to_pydict()
-    assert table["scene_id"] == ["a.1"] * 4 + ["b"] * 3
-    assert table["tile_id"][:2] == ["ap1_r0_c0", "ap1_r0_c64"]
+    assert table["scene_id"] == ["a-1"] * 4 + ["b"] * 3
+    assert table["tile_id"][:2] == ["a-1_r0_c0", "a-1_r0_c64"]
     assert table["sensor"] == ["hyperion"] * 4 + ["ahsi"] * 3
     assert table["position"] == [0, 1, 2, 3, 0, 1, 2]
     np.testing.assert_array_equal(table["cloud"], [np.nan] * 4 + [0.5, 0, 1])
@@ -286,6 +286,7 @@ def test_the_index_is_what_the_scenes_say(repo, location):
     ("change", "message"),
     [
         (lambda t: t.assign_attrs(scene_id="../x"), "scene_id"),
+        (lambda t: t.assign_attrs(scene_id="E13.0"), "got .E13"),
         (lambda t: t.assign(tiles=t.tiles.astype("int32")), "int32"),
         (lambda t: t.isel(y=slice(60)), "64 x 64"),
         (lambda t: t.drop_vars("gain"), "gain"),

@@ -1,0 +1,56 @@
+"""Run flows by themselves: `python -m pipeline.flows build|serve CONFIG`.
+
+`hypersigma-data build --prefect` and `hypersigma-data serve` start this in a process of its own, so
+that nothing else of the pipeline knows Prefect.
+"""
+
+import argparse
+import sys
+
+import configs
+from pipeline.build import DatasetConfig
+from pipeline.flows.server import prefect_server, quiet_defaults
+
+
+def main() -> int:
+    """Run one flow command; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m pipeline.flows", description=__doc__)
+    parser.add_argument("command", choices=("build", "serve"))
+    parser.add_argument("config", help="a dataset config, or the name of a shipped one")
+    parser.add_argument("overrides", nargs="*", help="section.field=value")
+    parser.add_argument("--json", action="store_true", help="print what the build did as JSON")
+    args = parser.parse_args()
+    quiet_defaults()
+    if args.command == "serve":
+        return serve(args.config, args.overrides)
+    return build(args.config, args.overrides, as_json=args.json)
+
+
+def build(config: str, overrides: list[str], *, as_json: bool) -> int:
+    """Build the next version through the flow; 1 if a scene failed."""
+    from pipeline.flows.build_dataset import ScenesFailedError, build_flow
+
+    try:
+        report = build_flow(config, overrides)
+    except ScenesFailedError as error:
+        report = error.report
+    sys.stdout.write((report.to_json() if as_json else report.to_markdown()) + "\n")
+    return 1 if report.failures else 0
+
+
+def serve(config: str, overrides: list[str]) -> int:
+    """Register the build on its schedule and run it when due, until interrupted."""
+    dataset = configs.load(DatasetConfig, config, overrides)
+    with prefect_server():
+        from pipeline.flows.build_dataset import build_flow
+
+        build_flow.serve(
+            name=dataset.name,
+            cron=dataset.schedule,
+            parameters={"config_path": config, "overrides": overrides},
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

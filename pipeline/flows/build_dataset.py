@@ -1,0 +1,89 @@
+"""Build a dataset version, one Prefect task per scene; the work is `pipeline.build`."""
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.futures import wait
+from prefect.task_runners import ThreadPoolTaskRunner
+
+import configs
+from pipeline.build import (
+    BuildReport,
+    DatasetConfig,
+    Failure,
+    Ingested,
+    Work,
+    build_dataset,
+    failure,
+)
+from storage.schema import SchemaError
+
+SCENES_AT_ONCE = 2  # Dask uses the cores inside a scene; a second one overlaps reading and writing
+
+
+def worth_retrying(_task: object, _run: object, state: Any) -> bool:
+    """Return whether another try may help: a product that breaks the contract stays broken."""
+    try:
+        state.result()
+    except SchemaError:
+        return False
+    except Exception:
+        return True
+    return False
+
+
+def _ingest(path: Path, work: Work) -> Ingested:
+    return work(path)
+
+
+ingest_scene = task(
+    name="ingest scene",
+    task_run_name="ingest {path.name}",
+    retries=2,
+    retry_delay_seconds=[10, 60],
+    retry_condition_fn=worth_retrying,
+    cache_policy=NO_CACHE,  # the store is the only memory of what is done
+    persist_result=False,
+)(_ingest)
+
+
+def run_as_tasks(scenes: Sequence[Path], work: Callable[[], Work]) -> Iterable[Ingested | Failure]:
+    """Run one Prefect task a scene and return each scene's outcome, in the order of `scenes`."""
+    futures = [ingest_scene.submit(path, work()) for path in scenes]
+    wait(futures)
+    results = [future.result(raise_on_failure=False) for future in futures]
+    return [
+        failure(path, result) if isinstance(result, BaseException) else result
+        for path, result in zip(scenes, results, strict=True)
+    ]
+
+
+class ScenesFailedError(RuntimeError):
+    """Some scenes did not make it into the version that was published without them."""
+
+    def __init__(self, report: BuildReport) -> None:
+        named = "; ".join(f"{bad.scene}: {bad.reason}" for bad in report.failures)
+        super().__init__(f"{len(report.failures)} scenes failed: {named}")
+        self.report = report
+
+
+@flow(
+    name="build dataset",
+    flow_run_name="build {config_path}",
+    task_runner=ThreadPoolTaskRunner(max_workers=SCENES_AT_ONCE),  # type: ignore[arg-type]  # Prefect's type is invariant
+)
+def build_flow(config_path: str, overrides: Sequence[str] = ()) -> BuildReport:
+    """Build the next version of the dataset that `config_path` describes.
+
+    Raises:
+        ScenesFailedError: At the end, naming every scene that failed; the others are published.
+    """
+    report = build_dataset(configs.load(DatasetConfig, config_path, overrides), run_as_tasks)
+    create_markdown_artifact(key="build", markdown=report.to_markdown())
+    if report.failures:
+        raise ScenesFailedError(report)
+    return report

@@ -1,0 +1,61 @@
+"""The scene Dataset that every reader returns."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+from numpy.typing import ArrayLike
+
+EARTH_RADIUS_KM = 6371.0088
+EO1_ALTITUDE_KM = 705.0
+
+
+@dataclass(frozen=True)
+class Bands:
+    """What is known of each band; all (band)."""
+
+    wavelength: ArrayLike
+    """[nm]."""
+    fwhm: ArrayLike
+    """[nm]."""
+    detector: list[str]
+    gain: ArrayLike
+    """radiance = gain * dn + offset [W m-2 sr-1 um-1]."""
+    offset: ArrayLike
+
+
+def scene_dataset(
+    dn: da.Array, bands: Bands, attrs: dict[str, Any], *, flags: da.Array | None = None
+) -> xr.Dataset:
+    """Put a reader's parts together as the scene contract says; nothing is computed.
+
+    Args:
+        dn: The product's integers (band, y, x); bands are numbered from 1.
+        bands: Values per band.
+        attrs: The scene's own.
+        flags: Per-sample flags (band, y, x) uint8, if the product has them.
+    """
+    variables = {"dn": (("band", "y", "x"), dn)}
+    if flags is not None:
+        variables["flags"] = (("band", "y", "x"), flags)
+    per_band = {
+        name: ("band", np.asarray(getattr(bands, name), "float64"))
+        for name in ("wavelength", "fwhm", "gain", "offset")
+    }
+    number = np.arange(1, dn.shape[0] + 1, dtype="int32")
+    detector = ("band", np.asarray(bands.detector, "U4"))
+    coords = {"band": number, "detector": detector, **per_band}
+    return xr.Dataset(variables, coords, {**attrs, "steps": []})
+
+
+def view_zenith(look_angle: float) -> float:
+    """Return the view zenith angle at the ground for EO-1's look angle at the satellite [deg].
+
+    Source: law of sines on a sphere, sin(zenith) = (1 + h / R) sin(look), h = 705 km.
+    """
+    ratio = (EARTH_RADIUS_KM + EO1_ALTITUDE_KM) / EARTH_RADIUS_KM
+    sine = ratio * math.sin(math.radians(abs(look_angle)))
+    return math.degrees(math.asin(sine)) if sine <= 1 else math.nan

@@ -1,0 +1,32 @@
+"""Keep a named list of bands."""
+
+import numpy as np
+import xarray as xr
+
+from pipeline.sensors import band_list
+from storage.schema import SceneError
+
+
+def bands(scene: xr.Dataset, *, name: str) -> xr.Dataset:
+    """Keep the bands of the list `name` of the scene's sensor, in the list's order; lazy.
+
+    Args:
+        scene: Any variables on `band`.
+        name: `hyperglobal` or `calibrated`, see `pipeline/tables/band_lists.csv`.
+
+    Raises:
+        KeyError: The sensor has no such list.
+        SceneError: The scene lacks one of its bands.
+    """
+    wanted = band_list(scene.attrs["sensor"], name)
+    missing = sorted(set(wanted.bands) - set(scene.band.values.tolist()))
+    if missing:
+        raise SceneError(
+            scene.attrs["scene_id"], expected=f"the bands of {name}", got=f"no bands {missing}",
+            todo="choose a list of bands that the scene has",
+        )  # fmt: skip
+    place = {band: i for i, band in enumerate(scene.band.values.tolist())}
+    kept = scene.isel(band=np.array([place[band] for band in wanted.bands]))
+    step = {"step": "bands", "name": name, "version": wanted.version,
+            "count": len(wanted.bands), "source": wanted.source}  # fmt: skip
+    return kept.assign_attrs(steps=[*scene.attrs["steps"], step])

@@ -1,0 +1,213 @@
+"""One self-contained page about a finished demo, and its numbers as JSON."""
+
+import html
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from storage import store
+from storage.index import read_index
+
+CLASSIFIERS = {
+    "both": "spatial + spectral, pretrained",
+    "spatial": "spatial, pretrained",
+    "spectral": "spectral, pretrained",
+    "scratch": "spatial + spectral, from scratch",
+}
+
+STYLE = """
+:root { --ink: #1d2733; --soft: #5d6b7a; --line: #d9dfe6; --deep: #1f4e79; color-scheme: light; }
+body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); }
+body { max-width: 68rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.7rem; margin-bottom: 0; }
+h2 { font-size: 1.15rem; margin: 2.2rem 0 .4rem; color: var(--deep); }
+p { margin: .4rem 0; }
+.soft { color: var(--soft); }
+img { max-width: 100%; height: auto; }
+.tiles { display: flex; flex-wrap: wrap; gap: .8rem; margin: 1.2rem 0; }
+.tile { border: 1px solid var(--line); border-radius: .5rem; padding: .6rem 1rem; }
+.tile b { display: block; font-size: 1.5rem; }
+.tile span { color: var(--soft); font-size: .85rem; }
+table { border-collapse: collapse; margin: .6rem 0; }
+th, td { padding: .25rem 1rem .25rem 0; text-align: left; border-bottom: 1px solid var(--line); }
+td.n { text-align: right; font-variant-numeric: tabular-nums; }
+"""
+
+
+def summarise(root: Path, timings: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Collect every number of the page from the files that the commands wrote."""
+    repo = store.open_repository(str(root / "store"))
+    versions = store.versions(repo)
+    index = read_index(store.open_version(str(root / "store"))).to_pandas()
+    change = store.diff(repo, "v1", "v2")
+    manifest = read_json(root / "shards/manifest.json")
+    return {
+        "versions": [
+            {"tag": v.tag, "scenes": v.scenes, "tiles": v.tiles, "message": v.message}
+            for v in versions
+        ],
+        "diff_v1_v2": {"scenes_added": list(change.scenes_added), "tiles": change.tiles_added},
+        "tiles": {
+            f"{sensor} {split}": len(part)
+            for (sensor, split), part in index.groupby(["sensor", "split"])
+        },
+        "shards": {
+            "files": len(manifest["shards"]),
+            "bytes": sum(shard["bytes"] for shard in manifest["shards"]),
+        },
+        "pretraining": {
+            kind: read_json(root / f"runs/{kind}/summary.json") for kind in ("spatial", "spectral")
+        },
+        "classification": {
+            name: read_json(root / f"runs/finetune_{name}/metrics.json") for name in CLASSIFIERS
+        },
+        "seconds": list(timings),
+    }
+
+
+def write_page(root: Path, timings: Sequence[dict[str, Any]]) -> Path:
+    """Write `report/summary.json` and `report/index.html` below `root`; return the page's path."""
+    # Matplotlib and rasterio take seconds to load: not before they are needed.
+    from scripts import demo_figures as figures
+
+    report = root / "report"
+    report.mkdir(exist_ok=True)
+    numbers = summarise(root, timings)
+    (report / "summary.json").write_text(json.dumps(numbers, indent=1), encoding="utf-8")
+    map_json = read_json(next((root / "map").glob("*.json")))
+    pictures = {
+        "quicklooks": figures.quicklooks(root),
+        "splits": figures.split_map(root),
+        "spectra": figures.spectra(root),
+        "losses": figures.losses(root),
+        "confusion": figures.confusion(numbers["classification"]["both"]),
+        "map": figures.map_panel(root, map_json),
+    }
+    uris = {name: figures.as_data_uri(figure) for name, figure in pictures.items()}
+    page = report / "index.html"
+    page.write_text(compose(numbers, uris), encoding="utf-8")
+    return page
+
+
+def compose(numbers: dict[str, Any], uris: dict[str, str]) -> str:
+    """Return the page as HTML."""
+    newest = numbers["versions"][-1]
+    best = numbers["classification"]["both"]
+    parts = [
+        "<!doctype html><html lang=en><head><meta charset=utf-8>",
+        "<meta name=viewport content='width=device-width, initial-scale=1'>",
+        f"<title>HyperSIGMA pipeline: demo</title><style>{STYLE}</style></head><body>",
+        "<h1>From raw scenes to a map</h1>",
+        "<p class=soft>Synthetic Hyperion and AHSI products with known truth, one landscape; every "
+        "number below was measured in this run.</p>",
+        tiles(
+            (f"{best['oa']:.3f}", "overall accuracy, held-out ground"),
+            (f"{best['kappa']:.3f}", "kappa"),
+            (str(newest["scenes"]), f"scenes in {newest['tag']}"),
+            (str(newest["tiles"]), "tiles of 64 x 64"),
+            *(
+                (f"{run['ratio']:.0%}", f"{kind} loss, last / first")
+                for kind, run in numbers["pretraining"].items()
+            ),
+        ),
+        "<h2>Raw scenes</h2><p>As delivered: Hyperion L1T and L1GST lie north-up on a map grid, "
+        "L1R and AHSI in sensor geometry.</p>",
+        image(uris, "quicklooks"),
+        "<h2>Versions</h2>",
+        table(
+            ("version", "scenes", "tiles", "message"),
+            ((v["tag"], v["scenes"], v["tiles"], v["message"]) for v in numbers["versions"]),
+        ),
+        f"<p>v1 to v2 added {escape(', '.join(numbers['diff_v1_v2']['scenes_added']))} "
+        f"({numbers['diff_v1_v2']['tiles']} tiles) and touched nothing else.</p>",
+        image(uris, "splits"),
+        "<h2>Spectra, before and after</h2>",
+        image(uris, "spectra"),
+        "<h2>Pretraining</h2>",
+        image(uris, "losses"),
+        pretraining_table(numbers["pretraining"]),
+        "<h2>Classification</h2><p>Trained on labelled pixels of the training blocks alone, "
+        "measured on blocks of ground that no training tile touches.</p>",
+        classification_table(numbers["classification"]),
+        "<div class=figures>",
+        image(uris, "confusion"),
+        "</div>",
+        "<h2>Map</h2>",
+        image(uris, "map"),
+        "<h2>Time</h2>",
+        table(
+            ("command", "seconds"),
+            ((step["command"], step["seconds"]) for step in numbers["seconds"]),
+        ),
+        "</body></html>",
+    ]
+    return "\n".join(parts)
+
+
+def pretraining_table(runs: dict[str, Any]) -> str:
+    """Return the autoencoders' losses as a table."""
+    rows = (
+        (
+            kind,
+            run["steps"],
+            f"{run['first_loss']:.4f}",
+            f"{run['last_loss']:.4f}",
+            f"{run['ratio']:.1%}",
+            f"{run['mean_spectrum_loss']:.4f}",
+            f"{run['val_loss']:.4f}",
+        )
+        for kind, run in runs.items()
+    )
+    head = ("", "steps", "first loss", "last loss", "last / first", "mean spectrum", "held-out")
+    return table(head, rows)
+
+
+def classification_table(runs: dict[str, Any]) -> str:
+    """Return the classifiers' accuracies as a table, the control last."""
+    rows = [
+        (CLASSIFIERS[name], f"{run['oa']:.4f}", f"{run['aa']:.4f}", f"{run['kappa']:.4f}")
+        for name, run in runs.items()
+    ]
+    control = runs["both"]["control"]
+    row = (f"{control[key]:.4f}" for key in ("oa", "aa", "kappa"))
+    rows.append((f"control: {control['name']}", *row))
+    return table(("classifier", "OA", "AA", "kappa"), rows)
+
+
+def tiles(*numbers: tuple[str, str]) -> str:
+    """Return large numbers with what they are below."""
+    inner = "".join(
+        f"<div class=tile><b>{escape(value)}</b><span>{escape(name)}</span></div>"
+        for value, name in numbers
+    )
+    return f"<div class=tiles>{inner}</div>"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return an HTML table; numbers are right-aligned."""
+    lines = ["".join(f"<th>{escape(name)}</th>" for name in head)]
+    lines += ["".join(cell(value) for value in row) for row in rows]
+    return "<table>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
+
+
+def cell(value: object) -> str:
+    """Return one table cell."""
+    text = str(value)
+    number = text[:1].isdigit() and not text.startswith("0x")
+    return f"<td class=n>{escape(text)}</td>" if number else f"<td>{escape(text)}</td>"
+
+
+def image(uris: dict[str, str], name: str) -> str:
+    """Return the named figure."""
+    return f"<p><img src='{uris[name]}' alt='{name}'></p>"
+
+
+def escape(value: object) -> str:
+    """Return `value` as HTML text."""
+    return html.escape(str(value))
+
+
+def read_json(path: Path) -> Any:
+    """Return what a JSON file holds."""
+    return json.loads(path.read_text(encoding="utf-8"))

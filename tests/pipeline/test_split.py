@@ -1,0 +1,102 @@
+import numpy as np
+import pytest
+
+from pipeline.split import BORDER, SplitConfig, assign, split_at
+
+KM = 111.195
+
+
+def squares(lon, lat, side_km):
+    """Corners (n, 4) of squares of a side, by their south-west corner."""
+    dlat = side_km / KM
+    dlon = side_km / KM / np.cos(np.radians(lat))
+    return lon[:, None] + dlon[:, None] * np.array([0, 1, 0, 1]), lat[:, None] + dlat * np.array(
+        [1, 1, 0, 0]
+    )
+
+
+def grid(lon0, lat0, count, side_km=1.92):
+    """Adjacent tiles of a scene, `count` x `count`."""
+    i, j = np.meshgrid(np.arange(count), np.arange(count), indexing="ij")
+    lat = lat0 + i.ravel() * side_km / KM
+    lon = lon0 + j.ravel() * side_km / KM / np.cos(np.radians(lat0))
+    return squares(lon, lat, side_km)
+
+
+def test_a_place_keeps_its_split_whatever_else_is_asked():
+    config = SplitConfig(block_km=5, guard_m=200)
+    lon, lat = grid(13.0, 52.3, 20)
+    whole = assign(config, lon, lat)
+    order = np.random.default_rng(0).permutation(len(lon))
+    np.testing.assert_array_equal(assign(config, lon[order], lat[order]), whole[order])
+    alone = [assign(config, lon[i : i + 1], lat[i : i + 1])[0] for i in range(0, 400, 37)]
+    np.testing.assert_array_equal(alone, whole[::37])
+
+
+def test_another_seed_gives_other_splits():
+    lon, lat = grid(13.0, 52.3, 20)
+    first, second = (assign(SplitConfig(block_km=4, seed=seed), lon, lat) for seed in (0, 1))
+    assert (first != second).mean() > 0.1
+
+
+@pytest.mark.parametrize("lat0", [0.0, 52.3, -70.0])
+def test_shares_are_near_the_fractions(lat0):
+    config = SplitConfig(block_km=5, fractions={"train": 0.6, "val": 0.1, "test": 0.3})
+    rng = np.random.default_rng(0)
+    lat = lat0 + rng.uniform(0, 1.5, 20_000)
+    lon = -120 + rng.uniform(0, 3, 20_000)
+    got = split_at(config, lon, lat)
+    for split, share in config.fractions.items():
+        assert (got == split).mean() == pytest.approx(share, abs=0.02)
+
+
+@pytest.mark.parametrize("guard", [0, 300, 800])
+@pytest.mark.parametrize(("lon0", "lat0"), [(13.0, 52.3), (-0.1, -0.1), (179.8, 65.0)])
+def test_tiles_of_two_splits_are_never_near(guard, lon0, lat0):
+    config = SplitConfig(
+        block_km=5, guard_m=guard, fractions={"train": 0.5, "val": 0.2, "test": 0.3}
+    )
+    lon, lat = grid(lon0, lat0, 24)
+    lon = (lon + 180) % 360 - 180
+    split = assign(config, lon, lat)
+    assert set(split) == {"train", "val", "test", BORDER}
+    # Distance between squares in km, on the plane that touches at the place.
+    centre_y = lat.mean(1) * KM
+    centre_x = ((lon[:, 0] - lon0 + 180) % 360 - 180) * KM * np.cos(np.radians(lat0)) + 0.96
+    gap_y = abs(centre_y[:, None] - centre_y) - 1.92
+    gap_x = abs(centre_x[:, None] - centre_x) - 1.92
+    gap = np.maximum(gap_x, gap_y)
+    kept = split != BORDER
+    differ = (split[:, None] != split) & kept[:, None] & kept
+    assert differ.any()
+    assert gap[differ].min() > 2 * guard / 1000 - 1e-6
+    if guard == 0:
+        # Tiles that share an edge or a corner are in one split.
+        assert gap[differ].min() > 1e-6
+
+
+def test_a_tile_within_a_block_is_kept_whatever_its_rotation():
+    config = SplitConfig(block_km=50, guard_m=0)
+    turn = np.radians(np.arange(0, 90, 5))
+    offset = np.array([45, 135, 225, 315])
+    angle = turn[:, None] + np.radians(offset)
+    lat = 10.2 + 1.0 / KM * np.sin(angle)
+    lon = 20.2 + 1.0 / KM * np.cos(angle)
+    split = assign(config, lon, lat)
+    assert set(split) == set(split_at(config, np.array([20.2]), np.array([10.2])))
+
+
+def test_rejects_blocks_smaller_than_a_tile_and_its_guard():
+    lon, lat = grid(13.0, 52.3, 2)
+    with pytest.raises(ValueError, match="block_km must be at least"):
+        assign(SplitConfig(block_km=2, guard_m=100), lon, lat)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"fractions": {"train": 0.8, "val": 0.1}}, {"fractions": {"train": 0.9, "tests": 0.1}},
+     {"fractions": {"train": 1.5, "val": -0.5}}, {"block_km": 0}, {"guard_m": -1}],
+)  # fmt: skip
+def test_rejects_impossible_configs(wrong):
+    with pytest.raises(ValueError, match="got"):
+        SplitConfig(**wrong)
