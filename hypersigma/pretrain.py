@@ -24,7 +24,7 @@ from storage.stream import ShardSet, open_shards, order, select
 logger = logging.getLogger(__name__)
 
 MODELS: dict[str, Callable[..., Mae]] = {"spatial": spatial_mae, "spectral": spectral_mae}
-DECODER_POSITION_GAIN = 2.0
+DECODER_POSITION_GAIN = 4.0
 """On the spatial decoder's fixed table, whose root mean square is 0.7 before."""
 HELD_OUT_SPLITS = ("val", "test")
 """Where the held-out loss is measured: the first of these that has a tile."""

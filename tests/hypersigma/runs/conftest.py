@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 
 import configs
@@ -45,6 +46,15 @@ class World:
     """By scene, the class (y, x) of every pixel, 1..3."""
     cubes: dict[str, np.ndarray]
     """By scene, what is stored (band, y, x), NaN where not valid."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """Let busy machines be slow only in proportion; tiny tensors gain nothing from a second one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """The command line: exit codes, JSON, one clean line for a failure, shipped configs."""
 
 import json
+import logging
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,15 @@ def config(world, tmp_path) -> Path:
     }  # fmt: skip
     path.write_text(yaml.safe_dump(raw))
     return path
+
+
+@pytest.fixture(autouse=True)
+def own_log_handlers(monkeypatch):
+    """Commands log to the streams of their own call, which are closed after it."""
+    monkeypatch.setattr(logging.root, "handlers", [])
+    level = logging.root.level
+    yield
+    logging.root.setLevel(level)
 
 
 def call(*arguments):

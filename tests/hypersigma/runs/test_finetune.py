@@ -154,7 +154,7 @@ def test_refuses_a_pretrained_encoder_of_the_other_kind(pretraining, finetuning)
 
 def test_refuses_labels_of_another_grid(finetuning, world, tmp_path):
     (tmp_path / "classes.json").write_text(json.dumps(["a", "b", "c"]))
-    np.save(tmp_path / "h1.npy", np.ones((100, 256), np.uint8))
+    np.save(tmp_path / "h1.npy", np.ones((60, 256), np.uint8))
     with pytest.raises(SchemaError, match=r"h1\.npy: expected labels on the scene's own grid"):
         finetune(finetuning(labels=tmp_path))
 
