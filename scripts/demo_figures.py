@@ -24,7 +24,7 @@ plt.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.righ
 
 RGB_NM = (650.0, 550.0, 470.0)
 SPLIT_COLORS = {"train": "#4477aa", "val": "#ccbb44", "test": "#cc3311"}
-CLASS_COLORS = ("#228833", "#ccbb44", "#aa7744", "#4477aa", "#999999", "#ee6677")
+CLASS_COLORS = ("#228833", "#ccbb44", "#4477aa", "#aa7744", "#999999", "#ee6677")
 CLASS_MAP = ListedColormap(["white", *CLASS_COLORS])
 
 

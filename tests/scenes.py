@@ -34,6 +34,7 @@ def small_scene(scene_id: str, *, rows: int = 128, cols: int = 192, seed: int = 
             "nodata": 0,
             "crs": "EPSG:32633",
             "transform": [30.0, 0.0, 366000.0, 0.0, -30.0, 5809000.0],
+            "steps": [],
             "sources": [{"name": f"{scene_id}.ZIP", "bytes": 1, "sha256": "0" * 64}],
         },
     )

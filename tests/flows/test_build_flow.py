@@ -33,7 +33,9 @@ def config(tmp_path, monkeypatch):
     monkeypatch.setattr(build, "scene_id_of_name", lambda path: path.name)
     monkeypatch.setattr(build.readers, "open_scene", open_scene)
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_text("steps: [mask: {}, normalize: {scale: 4000}, tile: {}]")
+    recipe.write_text(
+        "name: small\nsteps: [mask: {}, normalize: {method: scale, scale: 4000}, tile: {}]"
+    )
     file = tmp_path / "dataset.yaml"
     settings = {"name": "small", "source": str(source), "store": str(tmp_path / "store")}
     file.write_text(yaml.safe_dump({**settings, "recipe": str(recipe)}))
