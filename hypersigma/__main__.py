@@ -61,7 +61,7 @@ def finetune(config: Config, overrides: Overrides = None, as_json: Json = False)
 
 @app.command(
     epilog="Example: hypersigma-train evaluate configs/evaluate/demo.yaml "
-    "checkpoint=demo/runs/both out=demo/runs/both/metrics.json"
+    "checkpoint=demo/runs/finetune_both"
 )
 def evaluate(config: Config, overrides: Overrides = None, as_json: Json = False) -> None:
     """Measure a fine-tuned classifier on held-out pixels, beside classical controls."""

@@ -20,7 +20,7 @@ from hypersigma.pixels import Pixels, windows
 from hypersigma.tasks.classification import PatchClassifier, build_classifier
 from storage.stream import ShardSet, read_tile
 
-MODEL_KEYS = ("mode", "size", "window", "patch_size")
+MODEL_KEYS = ("mode", "size", "window", "patch_size", "ssa")
 """Keys of a fine-tuning config that the model is built from."""
 
 
@@ -79,7 +79,7 @@ def new_model(config: Mapping[str, Any], contract: SensorInput, classes: int) ->
     """Return an untrained classifier for the keys `MODEL_KEYS` of a fine-tuning config."""
     return build_classifier(
         config["mode"], config["size"], in_chans=contract.bands, num_classes=classes,
-        window=config["window"], patch_size=config["patch_size"],
+        window=config["window"], patch_size=config["patch_size"], ssa=config["ssa"],
     )  # fmt: skip
 
 

@@ -39,8 +39,8 @@ class EvaluateConfig:
     """A folder that `hypersigma-data shards` wrote."""
     labels: Path
     """A folder with `classes.json` and `<scene_id>.npy` rasters, 0 = unlabelled."""
-    out: Path
-    """The JSON file to write."""
+    out: Path | None = None
+    """The JSON file to write; null: `metrics.json` in the folder that `checkpoint` names."""
     split: Literal["val", "test"] = "test"
     max_pixels: PositiveInt | None = None
     """Draw at most so many of the split's labelled pixels; null: all."""
@@ -87,8 +87,9 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         "data": data_version(shards.manifest),
         "trained_on": classifier.state["data"],
     }
-    config.out.parent.mkdir(parents=True, exist_ok=True)
-    config.out.write_text(plain_json(result), encoding="utf-8")
+    out = config.out or config.checkpoint / "metrics.json"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(plain_json(result), encoding="utf-8")
     plain: dict[str, Any] = json.loads(plain_json(result))
     return plain
 

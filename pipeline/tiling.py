@@ -48,7 +48,8 @@ def tile(
         Coords on tile: `row`, `col` (its corner in the scene's grid), `lon`, `lat` [deg] (its
         centre), `split`, `valid_fraction`, `dead_fraction` [1]. attrs: the scene's, `units`,
         `scale` (value = stored / scale), `shape` (rows, columns of the source), `counts`: in =
-        kept + rejected, by the first reason of `nodata` (below `min_valid`), `no_place` (lon, lat unknown) and `split_border`.
+        kept + rejected, by the first reason of `nodata` (below `min_valid`), `no_place` (lon, lat
+        unknown) and `split_border`.
         Computing DN beyond int16 raises SceneError.
 
     Raises:

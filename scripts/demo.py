@@ -36,10 +36,10 @@ hypersigma-train finetune finetune/demo_spectral
 hypersigma-train finetune finetune/demo_both
 hypersigma-train finetune finetune/demo_both run=demo/runs/finetune_scratch pretrained={}
 7. Accuracy on held-out blocks of ground
-hypersigma-train evaluate evaluate/demo checkpoint=demo/runs/finetune_spatial out=demo/runs/finetune_spatial/metrics.json
-hypersigma-train evaluate evaluate/demo checkpoint=demo/runs/finetune_spectral out=demo/runs/finetune_spectral/metrics.json
-hypersigma-train evaluate evaluate/demo checkpoint=demo/runs/finetune_both out=demo/runs/finetune_both/metrics.json
-hypersigma-train evaluate evaluate/demo checkpoint=demo/runs/finetune_scratch out=demo/runs/finetune_scratch/metrics.json
+hypersigma-train evaluate evaluate/demo checkpoint=demo/runs/finetune_spatial
+hypersigma-train evaluate evaluate/demo checkpoint=demo/runs/finetune_spectral
+hypersigma-train evaluate evaluate/demo checkpoint=demo/runs/finetune_both
+hypersigma-train evaluate evaluate/demo checkpoint=demo/runs/finetune_scratch
 8. A map of a whole scene: all its pixels in tiles, then their classes
 hypersigma-data build dataset/demo_map
 hypersigma-train predict predict/demo

@@ -8,12 +8,14 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+import rasterio
 import xarray as xr
 from matplotlib import pyplot as plt
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
 from pipeline.readers import find_scenes, open_scene
+from pipeline.readers.names import scene_id_of_name
 from storage import store
 from storage.index import read_index
 
@@ -66,7 +68,7 @@ def spectra(root: Path) -> Figure:
     labels = np.load(root / "raw/truth/labels" / f"{scene_id}.npy")
     names = json.loads((root / "raw/truth/labels/classes.json").read_text())
     truth = np.load(root / "raw/truth" / f"{scene_id}.npz")
-    raw = next(s for s in map(open_scene, find_scenes(root / "raw")) if s.scene_id == scene_id)
+    raw = _raw_scene(root, scene_id)
     figure, axes = plt.subplots(1, 3, figsize=(13, 3.4))
     for number, name in enumerate(names, 1):
         found = _pixel_of_class(tiles, labels, number)
@@ -106,7 +108,7 @@ def losses(root: Path) -> Figure:
     """Show both autoencoders' loss beside that of a mean-spectrum predictor."""
     figure, axes = plt.subplots(1, 2, figsize=(12, 3.4))
     for axis, kind in zip(axes, ("spatial", "spectral"), strict=True):
-        log = read_jsonl(root / f"runs/{kind}/log.jsonl")
+        log = read_jsonl(root / f"runs/{kind}/metrics.jsonl")
         steps = [line for line in log if "loss" in line]
         x = [line["step"] for line in steps]
         axis.plot(x, [s["loss"] for s in steps], lw=0.5, color="#4477aa", alpha=0.5)
@@ -121,9 +123,10 @@ def losses(root: Path) -> Figure:
     return figure
 
 
-def confusion(matrix: list[list[int]], names: list[str], title: str) -> Figure:
-    """Show a confusion matrix: rows are the truth, as shares of it."""
-    counts = np.array(matrix, float)
+def confusion(metrics: dict[str, Any]) -> Figure:
+    """Show a classifier's confusion matrix: rows are the truth, as shares of it."""
+    names = [row["name"] for row in metrics["per_class"]]
+    counts = np.array(metrics["confusion"], float)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     figure, axis = plt.subplots(figsize=(4.6, 4.2))
     axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
@@ -133,13 +136,16 @@ def confusion(matrix: list[list[int]], names: list[str], title: str) -> Figure:
     ticks = range(len(names))
     axis.set_xticks(ticks, names, rotation=40, ha="right")
     axis.set_yticks(ticks, names)
-    axis.set(xlabel="predicted", ylabel="truth", title=title)
+    axis.set(xlabel="predicted", ylabel="truth", title="spatial + spectral")
     return figure
 
 
-def map_panel(root: Path, scene_id: str, predicted: np.ndarray[Any, Any]) -> Figure:
-    """Show one scene: true colour, true classes, predicted classes, and where they differ."""
-    raw = next(s for s in map(open_scene, find_scenes(root / "raw")) if s.scene_id == scene_id)
+def map_panel(root: Path, made: dict[str, Any]) -> Figure:
+    """Show a mapped scene: true colour, true classes, predicted ones, and where they differ."""
+    scene_id = made["scene_id"]
+    with rasterio.open(made["map"]) as file:
+        predicted = file.read(1)
+    raw = _raw_scene(root, scene_id)
     labels = np.load(root / "raw/truth/labels" / f"{scene_id}.npy")
     names = json.loads((root / "raw/truth/labels/classes.json").read_text())
     known = (labels > 0) & (predicted > 0)
@@ -171,6 +177,11 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 def smooth(values: list[float], width: int = 20) -> list[float]:
     """Return the running mean over the last `width` values."""
     return [float(np.mean(values[max(0, i - width + 1) : i + 1])) for i in range(len(values))]
+
+
+def _raw_scene(root: Path, scene_id: str) -> xr.Dataset:
+    path = next(p for p in find_scenes(root / "raw") if scene_id_of_name(p) == scene_id)
+    return open_scene(path)
 
 
 def _first_scene(root: Path, sensor: str) -> str:

@@ -154,7 +154,7 @@ def pretraining_table(runs: dict[str, Any]) -> str:
             f"{run['first_loss']:.4f}",
             f"{run['last_loss']:.4f}",
             f"{run['ratio']:.1%}",
-            f"{run['mean_spectrum_loss']:.4f}",
+            f"{run['loss_mean_spectrum']:.4f}",
             f"{run['val_loss']:.4f}",
         )
         for kind, run in runs.items()
@@ -169,9 +169,9 @@ def classification_table(runs: dict[str, Any]) -> str:
         (CLASSIFIERS[name], f"{run['oa']:.4f}", f"{run['aa']:.4f}", f"{run['kappa']:.4f}")
         for name, run in runs.items()
     ]
-    control = runs["both"]["control"]
-    row = (f"{control[key]:.4f}" for key in ("oa", "aa", "kappa"))
-    rows.append((f"control: {control['name']}", *row))
+    for name, control in runs["both"]["controls"].items():
+        numbers = (f"{control[key]:.4f}" for key in ("oa", "aa", "kappa"))
+        rows.append((f"control: {name.replace('_', ' ')} of the pixel's spectrum", *numbers))
     return table(("classifier", "OA", "AA", "kappa"), rows)
 
 

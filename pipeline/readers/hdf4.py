@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pyhdf.error import HDF4Error
 from pyhdf.SD import SD, SDC
 
+from pipeline.readers.indexing import Key, covering_box
 from pipeline.readers.product import Member, Product
 from pipeline.readers.raster import chunk_rows
 from storage.schema import SceneError
@@ -86,13 +87,13 @@ class HdfCube:
     dtype: np.dtype[Any]
     ndim: int = 3
 
-    def __getitem__(self, key: tuple[slice, slice, slice]) -> NDArray[Any]:
-        spans = [part.indices(size)[:2] for part, size in zip(key, self.shape, strict=True)]
+    def __getitem__(self, key: Key) -> NDArray[Any]:
+        spans, inside = covering_box(key, self.shape)
         (b0, b1), (y0, y1), (x0, x1) = spans
         if not (b0 < b1 and y0 < y1 and x0 < x1):
-            return np.empty([max(stop - start, 0) for start, stop in spans], self.dtype)
+            return np.empty([stop - start for start, stop in spans], self.dtype)[inside]
         count = (y1 - y0, b1 - b0, x1 - x0)
-        return self.file.read(self.name, (y0, b0, x0), count).transpose(1, 0, 2)
+        return self.file.read(self.name, (y0, b0, x0), count).transpose(1, 0, 2)[inside]
 
 
 def lazy_cube(file: HdfFile, name: str) -> da.Array:
@@ -108,7 +109,7 @@ def lazy_cube(file: HdfFile, name: str) -> da.Array:
     file.read(name, (lines - 1, 0, 0), (1, bands, samples))
     cube = HdfCube(file, name, (bands, lines, samples), np.dtype(dtype))
     rows = chunk_rows(bands, samples)
-    array: da.Array = da.from_array(cube, chunks=(bands, rows, samples), asarray=False)
+    array: da.Array = da.from_array(cube, chunks=(bands, rows, samples), asarray=False, fancy=False)
     return array
 
 

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-_HYPERION = re.compile(r"(?i)(EO1H\d{14}\w{5})_(1T|1GST|1R)\b")
+_HYPERION = re.compile(r"(?i)(EO1H\d{16}\w{2})_(1T|1GST|1R)\b")
 _AHSI = re.compile(r"\w+_AHSI_[EW]\d+\.\d+_[NS]\d+\.\d+_\d{8}_\d{6}_L1A?\d+")
 
 

@@ -14,6 +14,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import MemoryFile
 from rasterio.windows import Window
 
+from pipeline.readers.indexing import Key, covering_box
 from pipeline.readers.product import Member, Product
 from storage.schema import TILE_SIZE, SceneError
 
@@ -71,12 +72,12 @@ class RasterStack:
         files = [(m.name, m.size) for m in self.members]
         return str(self.product.path), self.product.path.stat().st_mtime_ns, files, self.shape
 
-    def __getitem__(self, key: tuple[slice, slice, slice]) -> NDArray[Any]:
-        spans = [part.indices(size) for part, size in zip(key, self.shape, strict=True)]
-        (first, last, _), (y0, y1, _), (x0, x1, _) = spans
-        out = np.empty([max(stop - start, 0) for start, stop, _ in spans], self.dtype)
+    def __getitem__(self, key: Key) -> NDArray[Any]:
+        spans, inside = covering_box(key, self.shape)
+        (first, last), (y0, y1), (x0, x1) = spans
+        out = np.empty([stop - start for start, stop in spans], self.dtype)
         if out.size == 0:
-            return out
+            return out[inside]
         window = Window(x0, y0, x1 - x0, y1 - y0)
         each = self.shape[0] // len(self.members)
         parts = {}
@@ -88,7 +89,7 @@ class RasterStack:
         with rasterio.Env(**_GDAL):
             for member, opened in _each(self.product, parts):
                 _read(self.product.where(member), opened, window, *parts[member])
-        return out
+        return out[inside]
 
 
 def read_headers(product: Product, members: Iterable[Member]) -> list[Header]:
@@ -112,7 +113,7 @@ def lazy_stack(
     """
     stack = RasterStack(product, tuple(members), shape, np.dtype(dtype))
     chunks = (shape[0], rows, shape[2])
-    array: da.Array = da.from_array(stack, chunks=chunks, asarray=False)
+    array: da.Array = da.from_array(stack, chunks=chunks, asarray=False, fancy=False)
     return array
 
 

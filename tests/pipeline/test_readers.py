@@ -372,3 +372,20 @@ def test_finds_archives_and_product_folders_alone(l1t, tmp_path):
     assert find_scenes(l1t) == [l1t]
     with pytest.raises(FileNotFoundError):
         find_scenes(tmp_path / "absent")
+
+
+KEYS = [
+    np.s_[:, 3, 5],
+    np.s_[7],
+    np.s_[::-3, 2:9:2, ::-1],
+    np.s_[-1, -4:, 6],
+    np.s_[5:5, :, :],
+    np.s_[[200, 3, 77], :, 4],
+]
+
+
+@pytest.mark.parametrize("key", KEYS, ids=str)
+@pytest.mark.parametrize("product", ["l1t", "l1r"])
+def test_indexing_is_numpys(product, key, request):
+    dn = open_scene(request.getfixturevalue(product)).dn.data
+    np.testing.assert_array_equal(dn[key].compute(), dn.compute()[key])
