@@ -21,7 +21,9 @@ app = typer.Typer(
     help="Train on shards, evaluate, and turn scenes into maps.",
 )  # fmt: skip
 
-Config = Annotated[Path, typer.Argument(help="A YAML file, or a shipped one such as {example}.")]
+Config = Annotated[
+    Path, typer.Argument(help="A YAML file, or the name of a shipped one: pretrain/demo_spatial.")
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="[KEY=VALUE]...", help="e.g. train.steps=100, run=runs/other."),
@@ -118,7 +120,8 @@ def _log_to_stderr() -> None:
     else:
         handler = logging.StreamHandler()
         form = "%(asctime)s %(levelname)s %(message)s"
-    logging.basicConfig(level=logging.INFO, format=form, handlers=[handler], force=True)
+    logging.basicConfig(level=logging.WARNING, format=form, handlers=[handler], force=True)
+    logging.getLogger("hypersigma").setLevel(logging.INFO)
 
 
 def _text(result: dict[str, Any], indent: str = "") -> str:

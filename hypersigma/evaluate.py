@@ -46,7 +46,7 @@ class EvaluateConfig:
     """Draw at most so many of the split's labelled pixels; null: all."""
     seed: int = 0
     """What they are drawn from."""
-    batch_size: PositiveInt = 512
+    batch_size: PositiveInt = 64
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
 

@@ -61,7 +61,7 @@ class PredictConfig:
     """Folder to write `<scene_id>.tif`, `.png` and `.json` into."""
     version: str | None = None
     """Tag of the store's version; null: the newest."""
-    batch_size: PositiveInt = 512
+    batch_size: PositiveInt = 64
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
 
@@ -154,17 +154,17 @@ def write_geotiff(
     height, width = labels.shape
     profile = {
         "driver": "GTiff", "height": height, "width": width, "count": 1, "dtype": "uint8",
-        "nodata": NO_CLASS, "compress": "deflate", "tiled": True, "blockxsize": 256,
-        "blockysize": 256,
+        "nodata": NO_CLASS, "photometric": "palette", "compress": "deflate", "tiled": True,
+        "blockxsize": 256, "blockysize": 256,
     }  # fmt: skip
     with warnings.catch_warnings():
         # Said once in words by `georeference`.
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
         target = rasterio.open(path, "w", **profile, **placed)
     with target:
-        target.write(labels, 1)
         colours = {number: (*colour(number), 255) for number in range(1, len(classes) + 1)}
         target.write_colormap(1, {NO_CLASS: (0, 0, 0, 0), **colours})
+        target.write(labels, 1)
         names = {f"class_{number}": name for number, name in enumerate(classes, start=1)}
         target.update_tags(1, **names)
         target.update_tags(**{key: str(value) for key, value in origin.items()})

@@ -106,7 +106,8 @@ def make_tiles(scene_id, sensor, cube):
     row, col = np.array(corners, "i4").T
     attrs = dict.fromkeys(SCENE_ATTRS, "x") | {
         "scene_id": scene_id, "sensor": sensor, "sun_elevation": 50.0, "sun_azimuth": 120.0,
-        "view_zenith": 0.0, "nodata": 0, "sources": [], "steps": [], "scale": 1.0, "units": "1",
+        "view_zenith": 0.0, "nodata": 0, "sources": [], "steps": [], "scale": 1.0,
+        "units": "1", "shape": [HEIGHT, WIDTH],
         "counts": {"in": len(corners), "kept": len(corners), "rejected": {}}, **PLACE[scene_id],
     }  # fmt: skip
     known = scene_id != "a1"

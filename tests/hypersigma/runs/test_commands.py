@@ -37,9 +37,11 @@ def config(world, tmp_path) -> Path:
 def own_log_handlers(monkeypatch):
     """Commands log to the streams of their own call, which are closed after it."""
     monkeypatch.setattr(logging.root, "handlers", [])
-    level = logging.root.level
+    ours = logging.getLogger("hypersigma")
+    levels = logging.root.level, ours.level
     yield
-    logging.root.setLevel(level)
+    logging.root.setLevel(levels[0])
+    ours.setLevel(levels[1])
 
 
 def call(*arguments):
