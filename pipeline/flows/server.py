@@ -41,7 +41,10 @@ def prefect_server() -> Iterator[str]:
     port = _free_port()
     url = f"http://127.0.0.1:{port}/api"
     command = [sys.executable, "-m", "prefect", "server", "start"]
-    server = subprocess.Popen([*command, "--host", "127.0.0.1", "--port", str(port)])
+    # A session of its own: Ctrl-C must reach the runner first, which still needs the server then.
+    server = subprocess.Popen(
+        [*command, "--host", "127.0.0.1", "--port", str(port)], start_new_session=True
+    )
     try:
         _wait_until_healthy(f"{url}/health", server)
         os.environ["PREFECT_API_URL"] = url

@@ -38,9 +38,11 @@ def test_a_scheduled_build_makes_a_version(tmp_path, monkeypatch):
     finally:
         os.killpg(served.pid, signal.SIGINT)
         try:
-            served.wait(timeout=30)
-        finally:
-            os.killpg(served.pid, signal.SIGKILL) if served.poll() is None else None
+            assert served.wait(timeout=60) == 0
+        except subprocess.TimeoutExpired:
+            os.killpg(served.pid, signal.SIGKILL)
+            served.wait()
+            raise
 
 
 def wait_for_version(location, served):
