@@ -31,9 +31,7 @@ Overrides = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
-@app.command(
-    epilog="Example: hypersigma-train pretrain configs/pretrain/demo_spatial.yaml train.steps=50"
-)
+@app.command(epilog="Example: hypersigma-train pretrain pretrain/demo_spatial run=runs/try")
 def pretrain(config: Config, overrides: Overrides = None, as_json: Json = False) -> None:
     """Pretrain a masked autoencoder; go on where an interrupted run stopped."""
 
@@ -45,9 +43,7 @@ def pretrain(config: Config, overrides: Overrides = None, as_json: Json = False)
     _report(work, as_json=as_json)
 
 
-@app.command(
-    epilog="Example: hypersigma-train finetune configs/finetune/demo_both.yaml n_per_class=50"
-)
+@app.command(epilog="Example: hypersigma-train finetune finetune/demo_both run=runs/try")
 def finetune(config: Config, overrides: Overrides = None, as_json: Json = False) -> None:
     """Fine-tune a classifier of labelled pixels, from pretrained encoders or from scratch."""
 
@@ -60,8 +56,7 @@ def finetune(config: Config, overrides: Overrides = None, as_json: Json = False)
 
 
 @app.command(
-    epilog="Example: hypersigma-train evaluate configs/evaluate/demo.yaml "
-    "checkpoint=demo/runs/finetune_both"
+    epilog="Example: hypersigma-train evaluate evaluate/demo checkpoint=demo/runs/finetune_both"
 )
 def evaluate(config: Config, overrides: Overrides = None, as_json: Json = False) -> None:
     """Measure a fine-tuned classifier on held-out pixels, beside classical controls."""
@@ -75,8 +70,7 @@ def evaluate(config: Config, overrides: Overrides = None, as_json: Json = False)
 
 
 @app.command(
-    epilog="Example: hypersigma-train predict configs/predict/demo.yaml "
-    "scene_id=EO1H2000342003126110KF_1T"
+    epilog="Example: hypersigma-train predict predict/demo scene_id=EO1H2000342003126110KF_1T"
 )
 def predict(config: Config, overrides: Overrides = None, as_json: Json = False) -> None:
     """Classify a whole scene of a store into a GeoTIFF and a PNG."""
@@ -94,13 +88,12 @@ def _report(work: Callable[[], dict[str, Any]], *, as_json: bool) -> None:
     _log_to_stderr()
     from hypersigma.checkpoint import CheckpointError
     from hypersigma.runfolder import TrainError
-    from storage.schema import SchemaError
 
     try:
         result = work()
     except ConfigError as error:
         _fail(error, WRONG_USAGE)
-    except (SchemaError, CheckpointError, TrainError, OSError) as error:
+    except (CheckpointError, TrainError, OSError, ValueError, LookupError) as error:
         _fail(error, FAILED)
     else:
         typer.echo(json.dumps(result, indent=1) if as_json else _text(result))

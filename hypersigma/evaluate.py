@@ -111,6 +111,12 @@ def check_shards(shards: ShardSet, classifier: Classifier) -> None:
     found = [s["wavelength"] for s in shards.manifest["spectral"] if s["sensor"] == contract.sensor]
     check_wavelengths(found, contract, where=where)
     check_scale(float(entry["scale"]), str(entry["units"]), contract, where=where)
+    made, trained = shards.manifest["recipe_hash"], classifier.state["data"]["recipe_hash"]
+    if made != trained:
+        raise SchemaError(
+            f"{where}: expected shards of the recipe and split that the checkpoint was trained on "
+            f"({trained[:12]}), got {made[:12]}; another split could hold its training ground"
+        )
 
 
 def controls(classifier: Classifier, shards: ShardSet, pixels: Pixels) -> dict[str, Any] | None:

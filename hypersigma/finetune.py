@@ -98,7 +98,7 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
         return done
     torch.manual_seed(config.train.seed)
     model = new_model(identity["config"], contract, len(classes))
-    identity["pretrained"] = load_pretrained(model, config)
+    identity["pretrained"] = load_pretrained(model, config, contract)
     model.to(device)
     pixels = training_pixels(config, shards, classes)
     save_training_pixels(config, shards, pixels, contract)
@@ -130,7 +130,9 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
     return write_summary(config.run, identity, progress, extra)
 
 
-def load_pretrained(model: PatchClassifier, config: FinetuneConfig) -> dict[str, Any]:
+def load_pretrained(
+    model: PatchClassifier, config: FinetuneConfig, contract: SensorInput
+) -> dict[str, Any]:
     """Fill the encoders from pretraining checkpoints and return, by encoder, what became of keys.
 
     Raises:
@@ -157,6 +159,13 @@ def load_pretrained(model: PatchClassifier, config: FinetuneConfig) -> dict[str,
                 f"pretrained.{kind}: {found.folder} saw inputs with standardize: {standardized}; "
                 f"set standardize: {standardized} here too"
             )
+        seen = inputs.from_json(found.state["spectral"])
+        if config.sensor not in seen:
+            raise TrainError(
+                f"pretrained.{kind}: {found.folder} has seen {sorted(seen)}, not {config.sensor}"
+            )
+        known, where = seen[config.sensor], f"pretrained.{kind}: {found.folder}"
+        inputs.check_scale(contract.scale, contract.units, known, where=where)
         try:
             report = load_encoder(encoder, found.weights())
         except ValueError as error:

@@ -14,14 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from storage.schema import SchemaError
+from storage.schema import INTEGER_FILL, SchemaError
 
 WAVELENGTH_TOLERANCE_NM = 1.0
-INTEGER_FILL = (0, -32767)
-"""Stored integers that are no measurement: borders and uncalibrated bands; calibration overflow.
-
-Source: Hyperion L1R and L1T products; GF-5 AHSI uses 0.
-"""
 
 
 @dataclass(frozen=True)

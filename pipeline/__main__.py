@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from icechunk import IcechunkError
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.table import Table
@@ -45,7 +46,7 @@ def said_in_words() -> Iterator[None]:
     except configs.ConfigError as error:
         err.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(2) from error
-    except (ValueError, OSError, LookupError) as error:
+    except (ValueError, OSError, LookupError, IcechunkError) as error:
         err.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(1) from error
 
@@ -58,6 +59,8 @@ def main() -> None:
         format="%(message)s",
         handlers=[RichHandler(console=err, show_path=False, show_time=err.is_terminal)],
     )
+    # GDAL's warning of slow seeks in tgz is of no use: readers read it in one pass.
+    logging.getLogger("rasterio").setLevel(logging.ERROR)
     for ours in ("pipeline", "storage"):
         logging.getLogger(ours).setLevel(logging.INFO)
 
@@ -101,9 +104,10 @@ def build(
     A scene that fails is named and left out; exit code 1 then, with the others published.
     """
     with said_in_words():
+        dataset = configs.load(DatasetConfig, config, overrides or ())
         if prefect:
             raise typer.Exit(flow("build", config, *(overrides or ()), *["--json"] * as_json))
-        report = build_dataset(configs.load(DatasetConfig, config, overrides or ()))
+        report = build_dataset(dataset)
         print_build(report, as_json=as_json)
         raise typer.Exit(1 if report.failures else 0)
 
@@ -153,8 +157,10 @@ def tag(name: str, version: str, location: StoreArgument) -> None:
 @app.command(epilog="Example: hypersigma-data rollback v1 demo/store")
 def rollback(version: str, location: StoreArgument) -> None:
     """Make an older version the current one; the newer ones stay readable by their tags."""
-    with said_in_words(), store.commit_lock(location):
-        store.rollback(store.open_repository(location), version)
+    with said_in_words():
+        repo = store.open_repository(location)
+        with store.commit_lock(location):
+            store.rollback(repo, version)
         say(f"the current version of {location} is {version}")
 
 

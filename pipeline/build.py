@@ -103,6 +103,7 @@ def build_dataset(config: DatasetConfig, run: Runner | None = None) -> BuildRepo
         FileNotFoundError: There is nothing at the source.
     """
     recipe = load_recipe(config.recipe)
+    readers.find_scenes(config.source)  # a wrong path must leave no store behind
     with store.commit_lock(config.store):
         repo = store.create(
             config.store,

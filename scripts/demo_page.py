@@ -128,7 +128,8 @@ def compose(numbers: dict[str, Any], uris: dict[str, str]) -> str:
         image(uris, "losses"),
         pretraining_table(numbers["pretraining"]),
         "<h2>Classification</h2><p>Trained on labelled pixels of the training blocks alone, "
-        "measured on blocks of ground that no training tile touches.</p>",
+        "measured on blocks of ground that no training tile touches. The classes are easy to tell "
+        "by their spectra: judge the networks by the controls in the last two rows.</p>",
         classification_table(numbers["classification"]),
         "<div class=figures>",
         image(uris, "confusion"),

@@ -46,6 +46,10 @@ def write_scene(session: icechunk.Session, tiles: xr.Dataset) -> int:
     for name, coord in tiles.coords.items():
         if coord.dims in (("band",), ("tile",)) and name not in ("tile", "tile_id"):
             write_column(group, str(name), _column(str(name), coord), str(coord.dims[0]))
+    scene_id = tiles.attrs["scene_id"]
+    corners = zip(tiles.row.values.tolist(), tiles.col.values.tolist(), strict=True)
+    names = np.array([tile_id(scene_id, row, col) for row, col in corners], dtype="U")
+    write_column(group, "tile_id", names, "tile")
     digest = hashlib.sha256(tiles.row.values.astype("<i4").tobytes())
     digest.update(tiles.col.values.astype("<i4").tobytes())
     for part in _write_pixels(group, tiles):
@@ -102,7 +106,8 @@ def scene_columns(group: zarr.Group, scene_id: str) -> SceneColumns:
             f"{scene_id} was not written to its end; leave the fork of a failed writer out"
         )
     names = [str(name) for name, node in scene.arrays() if _dims(node) == ("tile",)]
-    return {name: read_column(scene, name) for name in names}, attrs
+    # Tile ids follow from scene, row and column: the index does without them.
+    return {name: read_column(scene, name) for name in names if name != "tile_id"}, attrs
 
 
 def _dims(node: zarr.Array[Any]) -> tuple[str | None, ...] | None:

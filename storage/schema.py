@@ -23,6 +23,11 @@ PLACE_COORDS = ("row", "col", "lon", "lat", "split")
 """Every other coordinate on `tile` is a quality column, float32."""
 
 TILE_DTYPES = ("int16", "float32")
+INTEGER_FILL = (0, -32767)
+"""Stored integers that are no measurement: borders, dead and uncalibrated bands; overflow.
+
+Source: Hyperion L1R and L1T products; GF-5 AHSI uses 0.
+"""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _SCENE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 

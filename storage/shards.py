@@ -202,7 +202,7 @@ def _write_manifest(root: Path, manifest: dict[str, Any]) -> None:
 
 
 def _same_set(root: Path, version: Version, tiles_per_shard: int) -> dict[str, Any]:
-    manifest = open_shards(root).manifest
+    manifest = open_shards(root, verify=True).manifest
     expected = version.snapshot, tiles_per_shard
     if (manifest["snapshot"], manifest["tiles_per_shard"]) != expected:
         raise SchemaError(

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from storage.schema import INTEGER_FILL
+
 
 @dataclass(frozen=True)
 class Moments:
@@ -25,9 +27,14 @@ def no_moments(bands: int) -> Moments:
 
 
 def tile_moments(tile: np.ndarray, valid: np.ndarray) -> Moments:
-    """Return the moments of one tile (band, y, x) over its valid (y, x) and not-NaN pixels."""
+    """Return the moments of one tile (band, y, x) over what is measured in its valid (y, x).
+
+    NaN, or in integer tiles `INTEGER_FILL`, is no measurement.
+    """
     pixels = tile[:, valid].astype(np.float64)
     good = np.isfinite(pixels)
+    if tile.dtype.kind == "i":
+        good &= ~np.isin(pixels, INTEGER_FILL)
     count = good.sum(axis=1)
     mean = np.where(good, pixels, 0).sum(axis=1) / np.maximum(count, 1)
     squares = np.where(good, (pixels - mean[:, None]) ** 2, 0).sum(axis=1)

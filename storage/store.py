@@ -79,6 +79,8 @@ def create(
         root.create_group("scenes")
         save_index(root, empty_index())
         session.commit(f"{dataset}: empty store")
+    if not versions(repo):
+        _adopt(repo, attrs)
     _check_same(location, repo, attrs)
     finish_version(repo)
     return repo
@@ -121,6 +123,15 @@ def open_version(location: Location, version: str | None = None) -> zarr.Group:
     repo = open_repository(location)
     snapshot = find_version(repo, version).snapshot
     return zarr.open_group(repo.readonly_session(snapshot_id=snapshot).store, mode="r")
+
+
+def _adopt(repo: icechunk.Repository, attrs: dict[str, Any]) -> None:
+    """Give a store without a version these attributes: a failed first build binds nothing."""
+    session = repo.writable_session(BRANCH)
+    root = zarr.open_group(session.store, mode="r+")
+    if dict(root.attrs) != attrs:
+        root.attrs.put(attrs)
+        session.commit(f"{attrs['dataset']}: another recipe before the first version")
 
 
 def _check_same(location: Location, repo: icechunk.Repository, expected: dict[str, Any]) -> None:

@@ -34,6 +34,9 @@ def build(config: str, overrides: list[str], *, as_json: bool) -> int:
         report = build_flow(config, overrides)
     except ScenesFailedError as error:
         report = error.report
+    except (ValueError, OSError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
     sys.stdout.write((report.to_json() if as_json else report.to_markdown()) + "\n")
     return 1 if report.failures else 0
 

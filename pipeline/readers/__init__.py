@@ -1,5 +1,6 @@
 """Raw products in, lazy scene Datasets out."""
 
+import logging
 import re
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import xarray as xr
 from pipeline.readers import ahsi, hyperion, hyperion_l1r
 from pipeline.readers.product import open_product
 from storage.schema import SceneError
+
+logger = logging.getLogger(__name__)
 
 READERS = (
     (hyperion.matches, hyperion.open_hyperion, hyperion.LOOKED_FOR),
@@ -18,7 +21,6 @@ READERS = (
 
 # Wider than what can be opened, so that a product in a tar.xz is reported and not passed over.
 _ARCHIVE = re.compile(r"(?i)\.(zip|tgz|txz|7z|rar|tar(\.\w+)?)$")
-_NAME = re.compile(r"(?i)EO1H\d{7}|_AHSI_")
 _FILE = re.compile(r"(?i)(_B\d{3}_L1(T|GST)\.tiff?|EO1H.*MTL.*|\.L1R?|AHSI.*_(VN|SW)\.\w*tiff?)$")
 
 
@@ -66,12 +68,16 @@ def find_scenes(source: str | Path) -> list[Path]:
     if source.is_file():
         return [source]
     entries = sorted(entry for entry in source.iterdir() if not entry.name.startswith("."))
-    if any(_FILE.search(entry.name) for entry in entries if entry.is_file()):
+    found = [entry for entry in entries if _is_product(entry)]
+    if not found and any(_FILE.search(entry.name) for entry in entries):
         return [source]
-    return [entry for entry in entries if _is_product(entry)]
+    for entry in entries:
+        if entry not in found:
+            logger.info("%s is no archive and no product folder: skipped", entry)
+    return found
 
 
 def _is_product(path: Path) -> bool:
     if path.is_dir():
         return any(_FILE.search(file.name) for file in path.rglob("*"))
-    return bool(_ARCHIVE.search(path.name) and _NAME.search(path.name))
+    return bool(_ARCHIVE.search(path.name))

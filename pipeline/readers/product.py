@@ -199,6 +199,12 @@ def _open_zip(path: Path) -> Product:
                 )  # fmt: skip
             if not info.is_dir() and not name.rpartition("/")[2].startswith("._"):
                 members.append(Member(name, info.file_size))
+        # GDAL reads a damaged member without a word; tgz is checked while it is listed.
+        if damaged := archive.testzip():
+            raise SceneError(
+                path / damaged, expected="the content that its checksum is of",
+                got="other content", todo=_FETCH_AGAIN,
+            )  # fmt: skip
     return Product(path, "zip", tuple(members), _sha256(path))
 
 

@@ -367,11 +367,26 @@ def test_finds_archives_and_product_folders_alone(l1t, tmp_path):
     (tmp_path / "readme.txt").write_text("text")
     raw.write_ahsi(tmp_path / "a_product", raw.ahsi_dn(3, 4))
     found = find_scenes(tmp_path)
-    expected = [f"{raw.ENTITY}_1R.tgz", "GF5B_AHSI_1.tar.xz", "a_product"]
+    expected = [f"{raw.ENTITY}_1R.tgz", "GF5B_AHSI_1.tar.xz", "a_product", "notes.zip"]
     assert [path.name for path in found] == expected
+    # One stray file of a product hides no other product.
+    (tmp_path / f"{raw.ENTITY}_B001_L1T.TIF").write_bytes(b"")
+    assert [path.name for path in find_scenes(tmp_path)] == expected
     assert find_scenes(l1t) == [l1t]
     with pytest.raises(FileNotFoundError):
         find_scenes(tmp_path / "absent")
+
+
+def test_a_zip_with_a_flipped_bit_is_refused(l1t, tmp_path):
+    path = PACKINGS["zip"](l1t, tmp_path)
+    content = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        member = archive.infolist()[120]
+    place = member.header_offset + 30 + len(member.filename) + member.compress_size // 2
+    content[place] ^= 0xFF
+    path.write_bytes(content)
+    with pytest.raises(SceneError, match="fetch it again"):
+        open_scene(path)
 
 
 KEYS = [

@@ -252,10 +252,18 @@ def test_a_commit_by_another_is_not_lost(repo):
 
 
 def test_another_dataset_or_recipe_is_refused(repo, location):
+    build(repo, make_tiles("s", 2))
     with pytest.raises(SchemaError, match=r"recipe_hash 'abc', expected 'xyz'"):
         store.create(location, dataset="demo", recipe="", recipe_hash="xyz")
     with pytest.raises(SchemaError, match="another store"):
         store.create(location, dataset="other", recipe="", recipe_hash="abc")
+
+
+def test_a_store_without_a_version_takes_a_corrected_recipe(repo, location):
+    again = store.create(location, dataset="demo", recipe="new", recipe_hash="xyz")
+    build(again, make_tiles("s", 2))
+    assert store.versions(again)[0].recipe_hash == "xyz"
+    assert store.open_version(location).attrs["recipe"] == "new"
 
 
 def test_a_missing_store_names_the_command(tmp_path):

@@ -82,7 +82,7 @@ def test_no_such_config_is_exit_code_2():
 def test_help_has_an_example(command):
     result = call(command, "--help")
     assert result.exit_code == 0
-    assert f"Example: hypersigma-train {command} configs/" in " ".join(result.stdout.split())
+    assert f"Example: hypersigma-train {command} {command}/" in " ".join(result.stdout.split())
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: f"{path.parent.name}/{path.stem}")
