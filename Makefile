@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup lock demo test lint bench soak clean
+.PHONY: help setup lock demo test lint bench clean
 BIN := .venv/bin
 
 help: ## what can be made
