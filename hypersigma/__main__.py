@@ -123,7 +123,7 @@ def _text(result: dict[str, Any], indent: str = "") -> str:
     for name, value in result.items():
         if isinstance(value, dict):
             lines += [f"{indent}{name}", _text(value, indent + "  ")]
-        elif isinstance(value, list):
+        elif isinstance(value, list | tuple):
             continue
         elif isinstance(value, float):
             lines.append(f"{indent}{name} {value:.4f}")

@@ -4,6 +4,7 @@ Shape letters: L tokens, D width, C bands, h w kernel or token grid.
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -31,9 +32,12 @@ class Report:
     """`name: why` for what the encoder has and keeps as constructed."""
 
     def __str__(self) -> str:
+        """Return it in words; keys with one reason in common are counted, not listed."""
         lines = [f"{len(self.loaded)} keys loaded as they are"]
-        for word in ("resized", "ignored", "missing"):
-            lines += [f"{word}: {text}" for text in getattr(self, word)]
+        lines += [f"resized: {text}" for text in self.resized]
+        for word in ("ignored", "missing"):
+            reasons = Counter(text.partition(": ")[2] for text in getattr(self, word))
+            lines += [f"{word}: {count} keys: {why}" for why, count in reasons.items()]
         return "\n".join(lines)
 
 
