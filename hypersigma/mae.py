@@ -25,7 +25,7 @@ from hypersigma import masking
 from hypersigma.backbones.sizes import SIZES, Size, SizeName, encoder_blocks
 from hypersigma.layers.block import NORM_EPS, block_stack, init_linear
 from hypersigma.layers.patch_embed import PatchEmbed, patchify
-from hypersigma.layers.positions import sincos_2d, sincos_wavelength
+from hypersigma.layers.positions import sincos_2d, sincos_wavelength, window_positions
 
 
 @dataclass(frozen=True)
@@ -224,18 +224,6 @@ class SpatialMae(Mae):
         if self.compat:
             return self.decoder_pos_embed
         return self.decoder_pos_embed + window_positions(wavelength_BC, self.decoder_pos_embed)
-
-
-def window_positions(wavelength_BC: Tensor | None, like_1LD: Tensor) -> Tensor:
-    """Return (B, 1, D) that tells one window of bands from another by its first and last band.
-
-    0 if there are no wavelengths. Windows begin anywhere in a sensor's bands: without this a
-    patch's values do not say which bands they are of.
-    """
-    if wavelength_BC is None:
-        return like_1LD.new_zeros(1, 1, 1)
-    ends_B2 = wavelength_BC[:, [0, -1]]
-    return sincos_wavelength(ends_B2, like_1LD.shape[-1] // 2).flatten(1)[:, None]
 
 
 class SpectralMae(Mae):

@@ -9,7 +9,7 @@ from hypersigma.backbones.sizes import SIZES, Size, SizeName, encoder_blocks
 from hypersigma.features import Features
 from hypersigma.layers.block import NORM_EPS
 from hypersigma.layers.patch_embed import PatchEmbed
-from hypersigma.layers.positions import resample_positions, sincos_2d
+from hypersigma.layers.positions import resample_positions, sincos_2d, window_positions
 
 
 class SpatialViT(nn.Module):
@@ -45,11 +45,13 @@ class SpatialViT(nn.Module):
         self.norm = nn.LayerNorm(size.dim, eps=NORM_EPS)
 
     def forward(self, x_BCHW: Tensor, wavelength_BC: Tensor | None = None) -> Features:
-        """Return the last block's tokens; `wavelength_BC` is not used."""
+        """Return the last block's tokens."""
         return self.pyramid(x_BCHW, wavelength_BC)[-1]
 
     def pyramid(self, x_BCHW: Tensor, wavelength_BC: Tensor | None = None) -> tuple[Features, ...]:
         """Return the tokens of each of `size.levels`, by ascending depth.
+
+        Unless `compat`, the wavelengths [nm] tell one window of bands from another.
 
         Raises:
             ValueError: The image is not made of whole patches.
@@ -61,6 +63,8 @@ class SpatialViT(nn.Module):
             )
         x_BLD, grid = self.patch_embed(x_BCHW)
         x_BLD = x_BLD + self.positions(grid)
+        if not self.compat:
+            x_BLD = x_BLD + window_positions(wavelength_BC, self.pos_embed)
         out = []
         for i, block in enumerate(self.blocks):
             x_BLD = block(x_BLD, grid)

@@ -47,6 +47,18 @@ def sincos_wavelength(wavelength_BC: Tensor, dim: int) -> Tensor:
     return torch.cat((angle.sin(), angle.cos()), -1)
 
 
+def window_positions(wavelength_BC: Tensor | None, like_1LD: Tensor) -> Tensor:
+    """Return (B, 1, D) that tells one window of bands from another by its first and last band.
+
+    0 if there are no wavelengths. Windows begin anywhere in a sensor's bands: without this a
+    patch's values do not say which bands they are of.
+    """
+    if wavelength_BC is None:
+        return like_1LD.new_zeros(1, 1, 1)
+    ends_B2 = wavelength_BC[:, [0, -1]]
+    return sincos_wavelength(ends_B2, like_1LD.shape[-1] // 2).flatten(1)[:, None]
+
+
 def resample_positions(pos_1LD: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
     """Return a learnt position table on a grid of another size, bicubic, (1, L', D)."""
     pos_1Dhw = pos_1LD.transpose(1, 2).unflatten(2, old)

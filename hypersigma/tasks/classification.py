@@ -94,7 +94,7 @@ class PatchClassifier(nn.Module):
             )
         parts = []
         if self.spatial is not None:
-            parts.append(self._spatial_part(self.spatial, x_BCww))
+            parts.append(self._spatial_part(self.spatial, x_BCww, wavelength_BC))
         if self.spectral is not None:
             spectral_BR = self.summary(self.spectral.pyramid(x_BCww, wavelength_BC))
             if self.spatial is not None:
@@ -106,14 +106,17 @@ class PatchClassifier(nn.Module):
         """Return the mean cross-entropy, a scalar; classes are 0..K-1."""
         return F.cross_entropy(logits_BK, target_B)
 
-    def _spatial_part(self, encoder: SpatialViT, x_BCww: Tensor) -> Tensor:
+    def _spatial_part(
+        self, encoder: SpatialViT, x_BCww: Tensor, wavelength_BC: Tensor | None
+    ) -> Tensor:
         patch = encoder.patch_size
         before, after = centred_padding(self.window, patch)
         x_BCww = F.pad(x_BCww, (before, after, before, after), mode="replicate")
         row = (self.window // 2 + before) // patch
+        pyramid = encoder.pyramid(x_BCww, wavelength_BC)
         levels = [
             reduce(centre_and_mean(features, row))
-            for reduce, features in zip(self.reduce, encoder.pyramid(x_BCww), strict=True)
+            for reduce, features in zip(self.reduce, pyramid, strict=True)
         ]
         return torch.cat(levels, -1)
 
