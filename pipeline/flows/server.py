@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 STARTUP_SECONDS = 180
+GOODBYE_SECONDS = 10
 
 
 def quiet_defaults() -> None:
@@ -51,7 +52,16 @@ def prefect_server() -> Iterator[str]:
         yield url
     finally:
         os.environ.pop("PREFECT_API_URL", None)
-        server.terminate()
+        _end(server)
+
+
+def _end(server: "subprocess.Popen[bytes]") -> None:
+    """End the server; one that waits for its clients to hang up is not waited for."""
+    server.terminate()
+    try:
+        server.wait(timeout=GOODBYE_SECONDS)
+    except subprocess.TimeoutExpired:
+        server.kill()
         server.wait()
 
 

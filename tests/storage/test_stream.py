@@ -1,5 +1,6 @@
 import os
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -226,12 +227,18 @@ def test_a_shard_cut_short_while_reading_is_said_in_words(tmp_path):
 
 def test_few_files_are_open_at_once(shards, monkeypatch):
     monkeypatch.setattr("storage.stream.OPEN_FILES", 2)
-    before = len(os.listdir("/proc/self/fd"))
     stream = Stream(shards, select(shards), batch_size=6, bands=2, seed=0)
     take(stream, 9)
-    assert len(os.listdir("/proc/self/fd")) == before + 2
+    assert open_files_below(shards.root) == 2
     stream.close()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert open_files_below(shards.root) == 0
+
+
+def open_files_below(folder):
+    links = [Path("/proc/self/fd") / name for name in os.listdir("/proc/self/fd")]
+    return sum(
+        str(os.readlink(link)).startswith(f"{folder}/") for link in links if link.is_symlink()
+    )
 
 
 def test_a_stream_travels_to_another_process(shards):
