@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup lock demo test lint bench clean
+.PHONY: help setup lock demo test lint bench soak clean
 BIN := .venv/bin
 
 help: ## what can be made
@@ -25,6 +25,9 @@ lint: setup ## format, lint, types, import rules
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+soak: setup ## long proofs: a schedule that fires
+	$(BIN)/python -m pytest -q -m soak
 
 bench: setup ## benchmarks; prints ratios measured side by side
 	$(BIN)/python -m benchmarks
