@@ -32,6 +32,8 @@ def test_a_scheduled_build_makes_a_version(tmp_path, monkeypatch):
         [sys.executable, "-m", "pipeline.flows", "serve", str(file)],
         env={**os.environ, "PREFECT_HOME": str(tmp_path / "prefect")},
         start_new_session=True,
+        # A shell's background jobs ignore Ctrl-C, and so would all that they start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         assert wait_for_version(config["store"], served) == "v1"
