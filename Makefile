@@ -26,8 +26,8 @@ lint: setup ## format, lint, types, import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-soak: setup ## long proofs: a schedule that fires
-	$(BIN)/python -m pytest -q -m soak
+soak: setup ## long proofs, and all that starts a server
+	$(BIN)/python -m pytest -q -m "soak or prefect"
 
 bench: setup ## benchmarks; prints ratios measured side by side
 	$(BIN)/python -m benchmarks

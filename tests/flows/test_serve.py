@@ -14,7 +14,7 @@ from storage import store
 from storage.schema import SchemaError
 from tests.pipeline import raw_products as raw
 
-pytestmark = [pytest.mark.prefect, pytest.mark.soak]
+pytestmark = [pytest.mark.prefect, pytest.mark.slow]
 
 LONGEST_WAIT = 240
 """Seconds: a minute to the next cron line, the rest for the servers to start."""
