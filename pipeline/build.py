@@ -169,8 +169,7 @@ def ingest(path: Path, *, recipe: Recipe, split: SplitConfig, fork: ForkSession)
             todo="give it back the name that it was delivered under",
         )
     tiles = apply(recipe, scene, split)
-    store.write_scene(fork, tiles)
-    counts = tiles.attrs["counts"]
+    counts = store.write_scene(fork, tiles)
     logger.info("%s: %s", scene_id, _in_words(counts))
     return Ingested(scene_id, counts, fork)
 

@@ -1,11 +1,12 @@
-"""A scene cut into tiles, with the rule which to keep."""
+"""A scene cut into tiles, with the rules which to keep."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import dask.array as da
 import numpy as np
 import xarray as xr
-from dask.base import compute
 from numpy.typing import NDArray
 
 from pipeline.geolocation import Floats, lonlat
@@ -13,11 +14,26 @@ from storage.schema import TILE_SIZE, SceneError, SchemaError
 
 Assign = Callable[[Floats, Floats], NDArray[np.str_]]
 """Corner lon, lat (tile, 4) [deg] -> a split's name, or "" for a tile between two."""
+Limits = Mapping[Literal["min", "max"], float]
 
 _VARIABLES = {"reflectance": "1", "radiance": "W m-2 sr-1 um-1", "dn": "DN"}
 """What is cut into tiles, the first that is there, and its unit."""
 _SIDE = (TILE_SIZE, TILE_SIZE)
 _INT16_MAX = 32767
+_REASON = "U32"
+
+
+@dataclass(frozen=True)
+class _Cutting:
+    """What one strip's worth of tiles is cut and judged by; travels to where that is done."""
+
+    names: tuple[str, ...]
+    """Of the (y, x) images that come with the pixels: `valid`, `dead`, then the masks."""
+    min_valid: float
+    keep: Mapping[str, Limits]
+    dtype: np.dtype[Any]
+    bands: int
+    where: str
 
 
 def tile(
@@ -27,75 +43,95 @@ def tile(
     stride: int = TILE_SIZE,
     min_valid: float = 0.9,
     edges: bool = False,
+    keep: Mapping[str, Limits] | None = None,
 ) -> xr.Dataset:
-    """Cut a scene into 64 x 64 tiles and keep those with data that lie in one split.
+    """Cut a scene into 64 x 64 tiles that lie in one split, and say which of them to keep; lazy.
 
-    Computes `valid` and the number of dead bands per pixel, in one pass that keeps 3 byte a
-    pixel; the pixels stay lazy. Windows begin at multiples of `stride`; what is left at the right
-    and bottom edge and does not fill a window is no candidate, unless `edges`.
+    Windows begin at multiples of `stride`; what is left at the right and bottom edge and does not
+    fill a window is no candidate, unless `edges`. Place alone decides which windows are candidates;
+    their pixels, quality and fate come out of one and the same pass over the scene's pixels.
 
     Args:
         scene: `reflectance`, `radiance` or else `dn` (band, y, x); `valid` (y, x), `dead`
-            (band, y, x).
+            (band, y, x); attr `masks`, the names of further bool images (y, x).
         assign: Gives each tile its split by its corners.
         stride: Pixels from one window to the next.
         min_valid: Smallest share of valid pixels in a kept tile [1].
         edges: Add windows that end at the right and bottom edge and overlap the last ones, so
             that every pixel is in one: for maps, not for training.
+        keep: Limits that a kept tile's columns stay within, e.g. {"cloud_fraction": {"max": 0.3}}.
+            A column that is NaN breaks none; a mask that the scene's bands do not allow cannot be
+            applied, which the step's entry in attrs `steps` says.
 
     Returns:
-        `tiles` (tile, band, y, x), int16 (DN, as they are) or float32; `valid` (tile, y, x).
-        Coords on tile: `row`, `col` (its corner in the scene's grid), `lon`, `lat` [deg] (its
-        centre), `split`, `valid_fraction`, `dead_fraction` [1]. attrs: the scene's, `units`,
-        `scale` (value = stored / scale), `shape` (rows, columns of the source), `counts`: in =
-        kept + rejected, by the first reason of `nodata` (below `min_valid`), `no_place` (lon, lat
-        unknown) and `split_border`.
+        Over candidates: `tiles` (tile, band, y, x), int16 (DN, as they are) or float32, and `valid`
+        (tile, y, x), both left at 0 where not kept; `reason` (tile), "" for a kept tile, else the
+        first of `nodata` (below `min_valid`) and the columns of `keep`. Coords on tile: `row`,
+        `col` (its corner in the scene's grid), `lon`, `lat` [deg] (its centre), `split`; lazy
+        `valid_fraction`, `dead_fraction` and `<mask>_fraction` [1]. attrs: the scene's, `units`,
+        `scale` (value = stored / scale), `shape` (rows, columns of the source), `counts`: of
+        windows `in`, and `rejected` by `no_place` (lon, lat unknown) and `split_border`.
         Computing DN beyond int16 raises SceneError.
 
     Raises:
-        SchemaError: The scene has no `valid`: the step mask is missing.
-        ValueError: `stride` or `min_valid` is out of range.
+        SchemaError: The scene has no `valid`: the step mask is missing. Or `keep` names a column
+            that no tile has.
+        ValueError: `stride`, `min_valid` or a limit is out of range.
     """
     if "valid" not in scene:
         raise SchemaError("tile needs the step mask before it, got a scene without `valid`")
     if stride < 1 or not 0 < min_valid <= 1:
         raise ValueError(f"stride must be >= 1, min_valid in (0, 1], got {stride}, {min_valid}")
+    masks = tuple(scene.attrs.get("masks", ()))
+    rules, not_applied = _rules(keep or {}, scene)
     name = next(name for name in _VARIABLES if name in scene)
-    valid, dead = compute(scene.valid.data, scene.dead.sum("band", dtype="uint16").data)
-    rows, cols = _corners(valid.shape, stride, edges=edges)
-    valid_fraction = _window_mean(valid, rows, cols)
+    shape = scene.sizes["y"], scene.sizes["x"]
+    rows, cols = _corners(shape, stride, edges=edges)
     split, place = _places(scene, assign, rows, cols)
-    reason = np.select(
-        [valid_fraction < min_valid, np.isnan(place[0]), split == ""],
-        ["nodata", "no_place", "split_border"], default="",
-    )  # fmt: skip
-    kept = reason == ""
-    rows, cols = rows[kept], cols[kept]
-    columns: dict[str, NDArray[np.generic]] = {
-        "row": rows.astype("int32"), "col": cols.astype("int32"),
-        "lon": place[0][kept], "lat": place[1][kept], "split": split[kept].astype("U5"),
-        "valid_fraction": valid_fraction[kept].astype("float32"),
-        "dead_fraction": (_window_mean(dead, rows, cols) / scene.sizes["band"]).astype("float32"),
-    }  # fmt: skip
-    rejected = {str(r): int((reason == r).sum()) for r in np.unique(reason[~kept])}
-    counts = {"in": int(kept.size), "kept": int(kept.sum()), "rejected": rejected}
-    step = {"step": "tile", "size": TILE_SIZE, "stride": stride, "min_valid": min_valid}
-    step["edges"] = edges
-    tiles = _cut(scene[name], rows, cols, scene.attrs["scene_id"])
-    masks = np.empty((rows.size, *_SIDE), bool)
-    for i, (row, col) in enumerate(zip(rows, cols, strict=True)):
-        masks[i] = valid[row : row + TILE_SIZE, col : col + TILE_SIZE]
+    reason = np.select([np.isnan(place[0]), split == ""], ["no_place", "split_border"], "")
+    here = reason == ""
+    rejected = {str(r): int((reason == r).sum()) for r in np.unique(reason[~here])}
+    columns = {"row": rows, "col": cols, "lon": place[0], "lat": place[1], "split": split}
+    columns = {key: value[here] for key, value in columns.items()}
+    images = {"valid": scene.valid, "dead": scene.dead.sum("band", dtype="uint16")}
+    images |= {mask: scene[mask] for mask in masks}
+    dtype = np.dtype("float32" if scene[name].dtype.kind == "f" else "int16")
+    cutting = _Cutting(
+        tuple(images), min_valid, rules, dtype, scene.sizes["band"], scene.attrs["scene_id"]
+    )
+    cut = _cut(scene[name], list(images.values()), (rows[here], cols[here]), cutting)
+    step = {"step": "tile", "size": TILE_SIZE, "stride": stride, "min_valid": min_valid,
+            "edges": edges, "keep": {k: dict(v) for k, v in (keep or {}).items()},
+            "not_applied": not_applied}  # fmt: skip
     return xr.Dataset(
         {
-            "tiles": (("tile", "band", "y", "x"), tiles),
-            "valid": (("tile", "y", "x"), da.from_array(masks, (tiles.chunks[0], *_SIDE))),
+            "tiles": (("tile", "band", "y", "x"), cut.pop("tiles")),
+            "valid": (("tile", "y", "x"), cut.pop("valid")),
+            "reason": ("tile", cut.pop("reason")),
         },
         {**{k: c for k, c in scene.coords.items() if c.dims == ("band",)},
-         **{k: ("tile", c) for k, c in columns.items()}},
-        {"scale": 1.0, **scene.attrs, "units": _VARIABLES[name], "counts": counts,
-         "shape": list(valid.shape),
+         **{k: ("tile", c) for k, c in {**columns, **cut}.items()}},
+        {"scale": 1.0, **{k: v for k, v in scene.attrs.items() if k != "masks"},
+         "units": _VARIABLES[name], "shape": list(shape),
+         "counts": {"in": int(here.size), "rejected": rejected},
          "steps": [*scene.attrs["steps"], step]},
     )  # fmt: skip
+
+
+def _rules(keep: Mapping[str, Limits], scene: xr.Dataset) -> tuple[dict[str, Limits], list[str]]:
+    """Return the rules that can be applied to the scene, and the columns of the others."""
+    for column, limits in keep.items():
+        if not limits or not set(limits) <= {"min", "max"}:
+            raise ValueError(f"keep {column}: expected min, max or both, got {dict(limits)}")
+    made = {f"{mask}_fraction" for mask in scene.attrs.get("masks", ())}
+    made |= {"valid_fraction", "dead_fraction"}
+    unavailable = {
+        f"{mask}_fraction" for step in scene.attrs["steps"] for mask in step.get("unavailable", ())
+    }
+    if unknown := sorted(set(keep) - made - unavailable):
+        raise SchemaError(f"keep must name columns of {sorted(made | unavailable)}, got {unknown}")
+    rules = {column: limits for column, limits in keep.items() if column in made}
+    return rules, sorted(set(keep) - set(rules))
 
 
 def _corners(
@@ -110,17 +146,6 @@ def _corners(
         ]
     rows, cols = np.meshgrid(*starts, indexing="ij")
     return rows.ravel(), cols.ravel()
-
-
-def _window_mean(
-    image: NDArray[np.generic], rows: NDArray[np.int64], cols: NDArray[np.int64]
-) -> Floats:
-    """Return the mean of `image` (y, x) in each window, by sums over all that is above and left."""
-    total = np.zeros((image.shape[0] + 1, image.shape[1] + 1), "int64")
-    np.cumsum(np.cumsum(image, axis=0, dtype="int64"), axis=1, out=total[1:, 1:])
-    low, right = rows + TILE_SIZE, cols + TILE_SIZE
-    inside = total[low, right] - total[rows, right] - total[low, cols] + total[rows, cols]
-    return inside / TILE_SIZE**2
 
 
 def _places(
@@ -143,51 +168,117 @@ def _places(
 
 
 def _cut(
-    values: xr.DataArray, rows: NDArray[np.int64], cols: NDArray[np.int64], where: str
-) -> da.Array:
-    """Return windows (tile, band, y, x) of `values` (band, y, x), lazily.
+    values: xr.DataArray,
+    images: Sequence[xr.DataArray],
+    corners: tuple[NDArray[np.int64], NDArray[np.int64]],
+    cutting: _Cutting,
+) -> dict[str, da.Array]:
+    """Return `tiles`, `valid`, `reason` and the quality columns of all windows, lazily.
 
-    The windows that begin in one chunk of rows are one chunk of tiles: to compute them reads each
-    row once.
+    The windows that begin in one chunk of rows are one chunk of tiles, made by one task: to
+    compute all that it says of them reads each row once.
     """
+    rows, cols = corners
     data = values.transpose("band", "y", "x").data
-    dtype = np.dtype("float32" if data.dtype.kind == "f" else "int16")
-    ends = np.cumsum(data.chunks[1])
-    group = np.searchsorted(ends, rows, side="right")
-    parts = []
+    flat = [image.transpose("y", "x").data for image in images]
+    # Windows at the bottom edge reach over the last chunk's start: they go with those before.
+    group = np.searchsorted(np.cumsum(data.chunks[1]), rows, side="right")
+    strips = []
     for chunk in np.unique(group):
         top, left = rows[group == chunk], cols[group == chunk]
         first, last = int(top.min()), int(top.max()) + TILE_SIZE
-        strip = data[:, first:last].rechunk({1: -1, 2: -1})
-        corners = list(zip((top - first).tolist(), left.tolist(), strict=True))
-        parts.append(
-            strip.map_blocks(
-                _windows, corners, dtype, where, dtype=dtype, new_axis=0,
-                chunks=((len(corners),), strip.chunks[0], *((side,) for side in _SIDE)),
-                meta=np.empty((0, 0, 0, 0), dtype),
-            )
+        parts = [a[..., first:last, :].rechunk(-1) for a in (data, *flat)]
+        places = list(zip((top - first).tolist(), left.tolist(), strict=True))
+        # As many dimensions as the pixels, or Dask would copy these.
+        strip = da.map_blocks(
+            _windows, *parts, places, cutting, dtype=object, chunks=((1,), (1,), (1,)),
+            meta=np.empty((0, 0, 0), object),
         )  # fmt: skip
+        strips.append((strip.reshape(1), len(places)))
+    return {name: _part(strips, name, kind, cutting) for name, kind in _outputs(cutting).items()}
+
+
+def _outputs(cutting: _Cutting) -> dict[str, Any]:
+    """Return what a strip's task makes for each tile: dtype by name."""
+    columns = [f"{name}_fraction" for name in cutting.names]
+    return {"tiles": cutting.dtype, "valid": "bool", "reason": _REASON,
+            **dict.fromkeys(columns, "float32")}  # fmt: skip
+
+
+def _part(strips: list[tuple[da.Array, int]], name: str, dtype: Any, cutting: _Cutting) -> da.Array:
+    shape = {"tiles": (cutting.bands, *_SIDE), "valid": _SIDE}.get(name, ())
+    parts = [
+        strip.map_blocks(
+            _take,  # type: ignore[arg-type]  # Dask annotates blocks as its own arrays
+            name, dtype=dtype, new_axis=list(range(1, 1 + len(shape))) or None,
+            chunks=((count,), *((size,) for size in shape)),
+            meta=np.empty((0,) * (1 + len(shape)), dtype),
+        )
+        for strip, count in strips
+    ]  # fmt: skip
     if not parts:
-        parts = [da.zeros((0, data.shape[0], *_SIDE), dtype=dtype)]
-    tiles: da.Array = da.concatenate(parts)
-    return tiles
+        parts = [da.from_array(np.empty((0, *shape), dtype))]
+    array: da.Array = da.concatenate(parts)
+    return array
 
 
-def _windows(
-    strip: NDArray[np.generic],
-    corners: list[tuple[int, int]],
-    dtype: np.dtype[np.generic],
-    where: str,
-) -> NDArray[np.generic]:
-    """Return windows (tile, band, y, x) of a strip (band, y, x), as `dtype`."""
-    if strip.dtype.kind in "iu" and strip.dtype != dtype and strip.size:
-        low, high = int(strip.min()), int(strip.max())
+def _take(strip: NDArray[np.object_], name: str) -> NDArray[Any]:
+    found: NDArray[Any] = strip[0][name]
+    return found
+
+
+def _windows(values: NDArray[Any], *rest: Any) -> NDArray[np.object_]:
+    """Return one object: a dict of what `_outputs` lists, each (tile, ...), of one strip."""
+    *images, places, cutting = rest
+    found = _judge(dict(zip(cutting.names, images, strict=True)), places, cutting)
+    count = len(places)
+    # Zeroed memory that is never touched costs nothing: only kept tiles are copied.
+    tiles = np.zeros((count, cutting.bands, *_SIDE), cutting.dtype)
+    valid = np.zeros((count, *_SIDE), bool)
+    for i, (row, col) in enumerate(places):
+        if found["reason"][i] == "":
+            window = (..., slice(row, row + TILE_SIZE), slice(col, col + TILE_SIZE))
+            tiles[i] = _as_int16(values[window], cutting)
+            valid[i] = images[0][window]
+    out = np.empty((1, 1, 1), object)
+    out[0, 0, 0] = {**found, "tiles": tiles, "valid": valid}
+    return out
+
+
+def _judge(
+    images: dict[str, NDArray[Any]], places: list[tuple[int, int]], cutting: _Cutting
+) -> dict[str, NDArray[Any]]:
+    """Return the windows' quality columns and the first reason to reject each, "" if none."""
+    rows, cols = np.array(places, dtype=np.int64).T
+    found: dict[str, NDArray[Any]] = {
+        f"{name}_fraction": _window_mean(image, rows, cols) for name, image in images.items()
+    }
+    found["dead_fraction"] = found["dead_fraction"] / cutting.bands
+    reason = np.full(rows.size, "", _REASON)
+    reason[found["valid_fraction"] < cutting.min_valid] = "nodata"
+    for column, limits in cutting.keep.items():
+        broken = found[column] < limits.get("min", -np.inf)
+        broken |= found[column] > limits.get("max", np.inf)
+        reason[broken & (reason == "")] = column
+    return {**{name: column.astype("float32") for name, column in found.items()}, "reason": reason}
+
+
+def _window_mean(image: NDArray[Any], rows: NDArray[np.int64], cols: NDArray[np.int64]) -> Floats:
+    """Return the mean of `image` (y, x) in each window, by sums over all that is above and left."""
+    total = np.zeros((image.shape[0] + 1, image.shape[1] + 1), "int64")
+    np.cumsum(np.cumsum(image, axis=0, dtype="int64"), axis=1, out=total[1:, 1:])
+    low, right = rows + TILE_SIZE, cols + TILE_SIZE
+    inside = total[low, right] - total[rows, right] - total[low, cols] + total[rows, cols]
+    return inside / TILE_SIZE**2
+
+
+def _as_int16(window: NDArray[Any], cutting: _Cutting) -> NDArray[Any]:
+    """Return the window, after a look whether DN of another integer type fit the tiles'."""
+    if window.dtype.kind in "iu" and window.dtype != cutting.dtype:
+        low, high = int(window.min()), int(window.max())
         if low < -_INT16_MAX - 1 or high > _INT16_MAX:
             raise SceneError(
-                where, expected=f"DN that int16 holds, up to {_INT16_MAX}", got=f"{low} to {high}",
-                todo="use a recipe that stores radiance or reflectance",
+                cutting.where, expected=f"DN that int16 holds, up to {_INT16_MAX}",
+                got=f"{low} to {high}", todo="use a recipe that stores radiance or reflectance",
             )  # fmt: skip
-    out = np.empty((len(corners), strip.shape[0], *_SIDE), dtype)
-    for i, (row, col) in enumerate(corners):
-        out[i] = strip[:, row : row + TILE_SIZE, col : col + TILE_SIZE]
-    return out
+    return window

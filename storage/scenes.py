@@ -1,8 +1,10 @@
 """One scene's group in the store: `/scenes/<scene_id>/`, written once and read lazily."""
 
 import hashlib
+import itertools
 import math
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import icechunk
@@ -24,39 +26,94 @@ SHARD_BYTES = 64 * 2**20
 _UNKNOWN_IS_NAN = ("sun_elevation", "sun_azimuth", "view_zenith")
 
 
-def write_scene(session: icechunk.Session, tiles: xr.Dataset) -> int:
+def write_scene(session: icechunk.Session, tiles: xr.Dataset) -> dict[str, Any]:
     """Write one scene's tiles to a forked session; nothing is visible before the commit.
 
-    Computes a batch of at most 64 tiles at a time, under the caller's Dask configuration, each
-    of its chunks once; plain NumPy is taken as it is. A scene that is there already is replaced.
+    Computes one chunk of tiles after the other, each once, under the caller's Dask configuration,
+    while a thread encodes what came before; plain NumPy is taken as it is. Tiles with a `reason`
+    are counted and left out. A scene that is there already is replaced.
 
     Args:
         session: A fork of the session from `begin`; one fork serves one scene at a time.
         tiles: What `check_tiles` describes.
 
     Returns:
-        The number of tiles written.
+        The scene's counts of tiles: `in` = `kept` + `rejected` by reason.
 
     Raises:
         SchemaError: `tiles` is not what `check_tiles` wants.
     """
     check_tiles(tiles)
     scenes = subgroup(zarr.open_group(session.store, mode="r+"), "scenes")
-    group = scenes.create_group(tiles.attrs["scene_id"], overwrite=True)
-    for name, coord in tiles.coords.items():
-        if coord.dims in (("band",), ("tile",)) and name not in ("tile", "tile_id"):
-            write_column(group, str(name), _column(str(name), coord), str(coord.dims[0]))
     scene_id = tiles.attrs["scene_id"]
-    corners = zip(tiles.row.values.tolist(), tiles.col.values.tolist(), strict=True)
+    group = scenes.create_group(scene_id, overwrite=True)
+    for name, coord in tiles.coords.items():
+        if coord.dims == ("band",) and name != "band":
+            write_column(group, str(name), np.asarray(coord.values), "band")
+    write_column(group, "band", np.asarray(tiles.band.values), "band")
+    kept = Kept(tiles)
+    digest = hashlib.sha256()
+    _write_pixels(group, tiles, kept, digest)
+    columns = kept.columns()
+    corners = zip(columns["row"].tolist(), columns["col"].tolist(), strict=True)
     names = np.array([tile_id(scene_id, row, col) for row, col in corners], dtype="U")
-    write_column(group, "tile_id", names, "tile")
-    digest = hashlib.sha256(tiles.row.values.astype("<i4").tobytes())
-    digest.update(tiles.col.values.astype("<i4").tobytes())
-    for part in _write_pixels(group, tiles):
-        digest.update(part)
+    for name, values in {**columns, "tile_id": names}.items():
+        write_column(group, name, values, "tile")
+    for place in ("row", "col"):
+        digest.update(columns[place].astype("<i4").tobytes())
     # Last, so that a group without `content` is known to be unfinished.
-    group.attrs.update(plain({**tiles.attrs, "content": digest.hexdigest()}))
-    return tiles.sizes["tile"]
+    attrs = {**tiles.attrs, "counts": kept.counts, "content": digest.hexdigest()}
+    group.attrs.update(plain(attrs))
+    return kept.counts
+
+
+class Kept:
+    """The tiles of a scene that have no `reason`, chunk by chunk: iterate once, then ask.
+
+    Args:
+        tiles: What `check_tiles` describes.
+    """
+
+    def __init__(self, tiles: xr.Dataset) -> None:
+        self._tiles = tiles
+        self._parts: list[xr.Dataset] = []
+        rejected = tiles.attrs["counts"]["rejected"]
+        self.counts = {"in": tiles.attrs["counts"]["in"], "kept": 0, "rejected": dict(rejected)}
+        """Complete when all was iterated."""
+
+    def __iter__(self) -> Iterator[xr.Dataset]:
+        """Yield the kept tiles of one chunk after the other, computed."""
+        for part in _chunks(self._tiles):
+            batch = self._tiles.isel(tile=part).compute()
+            if "reason" in batch:
+                reason = batch.reason.values
+                for name, count in zip(*np.unique(reason, return_counts=True), strict=True):
+                    if name:
+                        rejected = self.counts["rejected"]
+                        rejected[str(name)] = rejected.get(str(name), 0) + int(count)
+                batch = batch.drop_vars("reason").isel(tile=np.flatnonzero(reason == ""))
+            self.counts["kept"] += batch.sizes["tile"]
+            self._parts.append(batch.drop_vars(("tiles", "valid")))
+            yield batch
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """Return the columns on `tile` of what was yielded, as they are stored."""
+        names = [str(n) for n, c in self._tiles.coords.items() if c.dims == ("tile",)]
+        parts = self._parts or [self._tiles.isel(tile=slice(0)).compute()]
+        return {
+            name: np.concatenate([_column(name, part[name]) for part in parts])
+            for name in names
+            if name not in ("tile", "tile_id")
+        }
+
+
+def kept_tiles(tiles: xr.Dataset) -> xr.Dataset:
+    """Return the tiles of a scene that have no `reason`, all of them in memory, and the counts."""
+    kept = Kept(tiles)
+    parts = list(kept) or [tiles.drop_vars("reason", errors="ignore").isel(tile=slice(0)).compute()]
+    together = xr.concat(parts, dim="tile", data_vars="minimal", coords="minimal",
+                         compat="override", join="exact", combine_attrs="override")  # fmt: skip
+    return together.assign_attrs(counts=kept.counts)
 
 
 def scene_dataset(group: zarr.Group, scene_id: str) -> xr.Dataset:
@@ -121,12 +178,11 @@ def _column(name: str, coord: xr.DataArray) -> np.ndarray:
     return np.asarray(coord.values).astype(dtype)
 
 
-def _write_pixels(group: zarr.Group, tiles: xr.Dataset) -> Iterator[np.ndarray]:
-    """Write `tiles` and `valid` shard by shard; yield the bytes that were written."""
+def _write_pixels(group: zarr.Group, tiles: xr.Dataset, kept: Kept, digest: Any) -> None:
+    """Write `tiles` and `valid` shard by shard, the bytes also into `digest`."""
     count, *shape = tiles.tiles.shape
     dtype = tiles.tiles.dtype.newbyteorder("<")
-    tile_bytes = math.prod(shape) * dtype.itemsize
-    step = max(1, min(BATCH_TILES, SHARD_BYTES // tile_bytes, count))
+    step = max(1, min(BATCH_TILES, SHARD_BYTES // (math.prod(shape) * dtype.itemsize), count))
     pixels = group.create_array(
         "tiles",
         shape=(count, *shape),
@@ -146,28 +202,37 @@ def _write_pixels(group: zarr.Group, tiles: xr.Dataset) -> Iterator[np.ndarray]:
         fill_value=False,
         dimension_names=("tile", "y", "x"),
     )
-    start = 0
-    for values, mask in _shards(tiles, step, dtype):
+
+    def write(start: int, values: np.ndarray, mask: np.ndarray) -> None:
         stop = start + len(values)
         pixels[start:stop] = values
         valid[start:stop] = mask
-        start = stop
-        yield values
-        yield mask
+        digest.update(values)
+        digest.update(mask)
+
+    start = 0
+    with ThreadPoolExecutor(1, "encode") as encoder:
+        writing = None
+        for values, mask in _shards(kept, (step, *shape), dtype):
+            if writing is not None:
+                writing.result()
+            writing = encoder.submit(write, start, values, mask)
+            start += len(values)
+        if writing is not None:
+            writing.result()
+    pixels.resize((start, *shape))
+    valid.resize((start, *shape[1:]))
 
 
 def _shards(
-    tiles: xr.Dataset, step: int, dtype: np.dtype[Any]
+    kept: Kept, shape: tuple[int, ...], dtype: np.dtype[Any]
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield `step` tiles and masks at a time, computing each chunk once whatever its size.
-
-    What was yielded is overwritten by the next.
-    """
-    values = np.empty((step, *tiles.tiles.shape[1:]), dtype)
-    masks = np.empty((step, *tiles.valid.shape[1:]), bool)
+    """Yield `shape[0]` tiles and masks at a time; what was yielded lasts until the next but one."""
+    step = shape[0]
+    buffers = [(np.empty(shape, dtype), np.empty((step, *shape[2:]), bool)) for _ in range(2)]
+    values, masks = buffers[0]
     full = 0
-    for part in _batches(tiles, step):
-        batch = tiles[["tiles", "valid"]].isel(tile=part).compute()
+    for batch in kept:
         pixels, valid = batch.tiles.values, batch.valid.values
         while len(pixels):
             room = slice(full, min(step, full + len(pixels)))
@@ -176,22 +241,19 @@ def _shards(
             pixels, valid, full = pixels[fits:], valid[fits:], room.stop
             if full == step:
                 yield values, masks
+                buffers.reverse()
+                values, masks = buffers[0]
                 full = 0
     if full:
         yield values[:full], masks[:full]
 
 
-def _batches(tiles: xr.Dataset, limit: int) -> Iterator[slice]:
-    """Yield runs of whole Dask chunks of at most `limit` tiles; a larger chunk is cut."""
-    sizes = tiles.tiles.chunksizes.get("tile", (tiles.sizes["tile"],))
-    start = stop = 0
-    for size in sizes:
-        if stop > start and stop + size - start > limit:
-            yield slice(start, stop)
-            start = stop
-        stop += size
-        while stop - start > limit:
-            yield slice(start, start + limit)
-            start += limit
-    if stop > start:
-        yield slice(start, stop)
+def _chunks(tiles: xr.Dataset) -> Iterator[slice]:
+    """Yield the runs of tiles that are one Dask chunk; of plain NumPy 64 tiles."""
+    count = tiles.sizes["tile"]
+    sizes = tiles.tiles.chunksizes.get("tile")
+    if sizes is None:
+        yield from (slice(start, start + BATCH_TILES) for start in range(0, count, BATCH_TILES))
+        return
+    ends = np.cumsum([0, *sizes]).tolist()
+    yield from (slice(a, b) for a, b in itertools.pairwise(ends) if b > a)

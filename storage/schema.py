@@ -93,13 +93,15 @@ def check_name(what: str, name: object) -> str:
 
 
 def check_tiles(tiles: "xr.Dataset") -> None:
-    """Check the Dataset that `tile` returns and the store takes: one scene's kept tiles.
+    """Check the Dataset that `tile` returns and the store takes: one scene's tiles.
 
-    Looks at names, shapes, dtypes and attrs alone; computes nothing lazy.
+    Looks at names, shapes, dtypes, places and attrs alone; computes no pixel.
 
     Args:
         tiles: `tiles` (tile, band, y, x) int16 or float32; `valid` (tile, y, x) bool; coords
-            `BAND_COORDS` on band, `PLACE_COORDS` and float quality columns on tile.
+            `BAND_COORDS` on band, `PLACE_COORDS` and float quality columns on tile. Optional
+            `reason` (tile), why each tile is not to be kept, "" if it is; then `counts` has no
+            `kept` yet, and `rejected` only what is not among the tiles.
 
     Raises:
         SchemaError: A variable, dimension, dtype, coordinate, attribute or count that is not so.
@@ -149,10 +151,11 @@ def _check_coords(scene: str, tiles: "xr.Dataset", dim: str, required: tuple[str
 
 def _check_counts(scene: str, tiles: "xr.Dataset") -> None:
     counts = tiles.attrs.get("counts", {})
-    kept, rejected = counts.get("kept"), counts.get("rejected", {})
-    if kept != tiles.sizes["tile"] or counts.get("in") != kept + sum(rejected.values()):
+    rejected = sum(counts.get("rejected", {}).values())
+    candidates = tiles.sizes["tile"] if "reason" in tiles else counts.get("kept")
+    if candidates != tiles.sizes["tile"] or counts.get("in") != candidates + rejected:
         raise SchemaError(
-            f"{scene}: counts must reconcile, in = kept + rejected and kept = "
+            f"{scene}: counts must reconcile, in = kept (or with a reason) + rejected and "
             f"{tiles.sizes['tile']} tiles, got {counts}"
         )
     corners = np.stack([tiles.row.values, tiles.col.values])

@@ -17,7 +17,7 @@ import zarr
 
 from storage.index import empty_index, load_index, save_index
 from storage.location import Location, commit_lock, icechunk_storage
-from storage.scenes import scene_dataset, write_scene
+from storage.scenes import kept_tiles, scene_dataset, write_scene
 from storage.schema import SchemaError
 from storage.versions import (
     BRANCH,
@@ -34,8 +34,8 @@ from storage.versions import (
 
 __all__ = [
     "SCHEMA", "Diff", "Version", "begin", "commit_lock", "commit_version", "create", "diff",
-    "find_version", "open_repository", "open_version", "rollback", "scene_dataset", "scene_ids",
-    "tag", "versions", "write_scene",
+    "find_version", "kept_tiles", "open_repository", "open_version", "rollback", "scene_dataset",
+    "scene_ids", "tag", "versions", "write_scene",
 ]  # fmt: skip
 
 SCHEMA = "hypersigma-store/1"

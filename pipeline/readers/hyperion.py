@@ -12,7 +12,7 @@ import xarray as xr
 
 from pipeline.readers import metadata
 from pipeline.readers.product import Member, Product
-from pipeline.readers.raster import Header, chunk_rows, lazy_stack, read_headers
+from pipeline.readers.raster import Header, RasterStack, read_headers
 from pipeline.readers.scene import Bands, scene_dataset, view_zenith
 from pipeline.sensors import HYPERION_BANDS, hyperion_bands, hyperion_detectors
 from storage.schema import SceneError
@@ -63,8 +63,8 @@ def open_hyperion(product: Product) -> xr.Dataset:
         "sources": product.sources([*members, mtl]),
     }  # fmt: skip
     shape = (HYPERION_BANDS, *header.shape[1:])
-    rows = chunk_rows(shape[0], shape[2], packed=product.kind == "tgz")
-    return scene_dataset(lazy_stack(product, members, shape, header.dtype, rows), bands, attrs)
+    stack = RasterStack(product, tuple(members), shape, np.dtype(header.dtype))
+    return scene_dataset(stack.lazy(), bands, attrs, source=stack)
 
 
 def scene_id(name: str, level: str) -> str:

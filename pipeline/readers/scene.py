@@ -9,6 +9,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
 
+from pipeline.readers.raster import RasterStack
+
 EARTH_RADIUS_KM = 6371.0088
 EO1_ALTITUDE_KM = 705.0
 
@@ -28,7 +30,12 @@ class Bands:
 
 
 def scene_dataset(
-    dn: da.Array, bands: Bands, attrs: dict[str, Any], *, flags: da.Array | None = None
+    dn: da.Array,
+    bands: Bands,
+    attrs: dict[str, Any],
+    *,
+    flags: da.Array | None = None,
+    source: RasterStack | None = None,
 ) -> xr.Dataset:
     """Put a reader's parts together as the scene contract says; nothing is computed.
 
@@ -37,8 +44,12 @@ def scene_dataset(
         bands: Values per band.
         attrs: The scene's own.
         flags: Per-sample flags (band, y, x) uint8, if the product has them.
+        source: What `dn` comes from, if bands can be taken from it alone; kept in `dn`'s encoding,
+            so that the step `bands` opens no other (see `pipeline.selection`).
     """
-    variables = {"dn": (("band", "y", "x"), dn)}
+    # The array's name tells whether a later `dn` is still what the source gives.
+    encoding = {} if source is None else {"source": source, "source_name": dn.name}
+    variables: dict[str, Any] = {"dn": (("band", "y", "x"), dn, {}, encoding)}
     if flags is not None:
         variables["flags"] = (("band", "y", "x"), flags)
     per_band = {

@@ -1,8 +1,8 @@
 """Keep a named list of bands."""
 
-import numpy as np
 import xarray as xr
 
+from pipeline.selection import only_bands
 from pipeline.sensors import band_list
 from storage.schema import SceneError
 
@@ -26,7 +26,8 @@ def bands(scene: xr.Dataset, *, name: str) -> xr.Dataset:
             todo="choose a list of bands that the scene has",
         )  # fmt: skip
     place = {band: i for i, band in enumerate(scene.band.values.tolist())}
-    kept = scene.isel(band=np.array([place[band] for band in wanted.bands]))
+    index = [place[band] for band in wanted.bands]
+    kept = scene.isel(band=index).assign(dn=only_bands(scene.dn, index))
     step = {"step": "bands", "name": name, "version": wanted.version,
             "count": len(wanted.bands), "source": wanted.source}  # fmt: skip
     return kept.assign_attrs(steps=[*scene.attrs["steps"], step])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -11,24 +12,36 @@ from rasterio.io import MemoryFile
 from rasterio.transform import xy
 
 from pipeline.synth.archive import write_tgz, write_zip
-from pipeline.synth.arrays import Ints
 from pipeline.synth.geometry import Grid, map_grid
 from pipeline.synth.plan import Plan, scene_rng
 from pipeline.synth.sensor import Quality, expose, hyperion_counts
 from pipeline.synth.truth import Truth, ground_and_path, make_truth
 from pipeline.synth.world import World
 
-SHAPE = (384, 320)
-FOOTPRINT = (344, 256)
-TILT = 10.0
-"""Of the frame in the map [deg]."""
+
+@dataclass(frozen=True)
+class Frame:
+    """How the sensor's frame lies in the map."""
+
+    shape: tuple[int, int] = (384, 320)
+    """Rows and columns of the map grid."""
+    footprint: tuple[int, int] = (344, 256)
+    """Lines and samples of the frame."""
+    tilt: float = 10.0
+    """Of the frame, clockwise [deg]."""
+
+
+FULL_SIZE = Frame((3400, 1100), (3300, 256), 12.0)
+"""As a whole scene is delivered: 1.8 GB of DN, most of them border."""
 
 QUALITY = Quality(noise=(0.006, 0.012), stripes=(0.006, 0.010), blue_stripes=0.02)
 
 
-def write_map_product(out: Path, plan: Plan, world: World) -> tuple[Path, Truth]:
+def write_map_product(
+    out: Path, plan: Plan, world: World, frame: Frame = Frame()
+) -> tuple[Path, Truth]:
     """Write one L1T or L1GST archive, as `plan.family` says, and return its path and its truth."""
-    grid = map_grid(plan, SHAPE, FOOTPRINT, TILT)
+    grid = map_grid(plan, frame.shape, frame.footprint, frame.tilt)
     truth = make_truth(plan, world, grid, "hyperion")
     if plan.family == "hyperion-l1t":
         path = out / f"{plan.product}_1T.ZIP"
@@ -52,17 +65,23 @@ def signed_azimuth(azimuth: float) -> float:
 def _members(truth: Truth, level: str, folder: str) -> Iterator[tuple[str, bytes]]:
     plan, grid, bands = truth.plan, truth.grid, truth.bands
     rng = scene_rng(plan.seed, plan.number, "expose")
+    before, after = _geotiff_parts(grid)
     for index, radiance in enumerate(
         expose(ground_and_path(truth), (bands, truth.sight), QUALITY, grid, rng)
     ):
         counts = hyperion_counts(radiance, bands.gain[index], live=bool(bands.live[index]))
         name = f"{folder}{plan.product}_B{index + 1:03d}_{level}.TIF"
-        yield name, _geotiff(np.where(grid.valid, counts, 0).astype(np.int16), grid)
+        yield name, before + np.where(grid.valid, counts, 0).astype("<i2").tobytes() + after
     yield f"{folder}{plan.product}_MTL_{level}.TXT", _mtl(plan, grid, level).encode("ascii")
 
 
-def _geotiff(counts: Ints, grid: Grid) -> bytes:
-    height, width = counts.shape
+def _geotiff_parts(grid: Grid) -> tuple[bytes, bytes]:
+    """Return what comes before and after the pixels in each band's file.
+
+    GDAL writes blocks of zeros after all others; ones keep the rows in their order, as delivered.
+    """
+    ones = np.ones(grid.valid.shape, "<i2")
+    height, width = ones.shape
     with MemoryFile() as memory:
         with memory.open(
             driver="GTiff",
@@ -73,8 +92,11 @@ def _geotiff(counts: Ints, grid: Grid) -> bytes:
             crs=grid.crs,
             transform=grid.transform,
         ) as file:
-            file.write(counts, 1)
-        return memory.read()  # type: ignore[no-any-return]  # rasterio has no types
+            file.write(ones, 1)
+        before, pixels, after = memory.read().partition(ones.tobytes())
+    if not pixels:
+        raise RuntimeError("expected the rows of a GeoTIFF in their order, got them apart")
+    return before, after
 
 
 def _mtl(plan: Plan, grid: Grid, level: str) -> str:

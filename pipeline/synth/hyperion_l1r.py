@@ -18,7 +18,7 @@ from pyhdf.SD import SD, SDC
 from pipeline.synth.archive import write_tgz
 from pipeline.synth.arrays import Floats, Ints
 from pipeline.synth.geometry import Grid, frame_grid
-from pipeline.synth.hyperion import QUALITY, TILT, created, signed_azimuth
+from pipeline.synth.hyperion import QUALITY, Frame, created, signed_azimuth
 from pipeline.synth.light import Air, Bands, signal
 from pipeline.synth.plan import Plan, scene_rng
 from pipeline.synth.sensor import expose, hyperion_counts
@@ -39,7 +39,7 @@ DEAD_DETECTORS, SATURATED_PIXELS, FILLED_PIXELS = 10, 12, 20
 
 def write_l1r(out: Path, plan: Plan, world: World) -> tuple[Path, Truth]:
     """Write one L1R archive and return its path and its truth."""
-    grid = frame_grid(plan, SHAPE, TILT, lost_lines=LOST_LINES)
+    grid = frame_grid(plan, SHAPE, Frame.tilt, lost_lines=LOST_LINES)
     rng = scene_rng(plan.seed, plan.number, "broken")
     truth = make_truth(plan, world, grid, "hyperion")
     *dead, flat = _bad_detectors(truth.bands, rng)

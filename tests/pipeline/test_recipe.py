@@ -8,6 +8,7 @@ from configs import ConfigError
 from pipeline.readers import open_scene
 from pipeline.recipe import apply, load_recipe, recipe_hash
 from pipeline.split import SplitConfig
+from storage.scenes import kept_tiles
 from tests.pipeline import raw_products as raw
 
 SPLIT = SplitConfig()
@@ -63,7 +64,7 @@ def test_reference_stores_the_products_integers(tmp_path):
     dn = raw.hyperion_dn(70, 130)
     dn[:, :, :4] = 0
     scene = open_scene(raw.write_l1t(tmp_path / "p", dn))
-    tiles = apply(load_recipe("reference"), scene, SplitConfig(block_km=1000))
+    tiles = kept_tiles(apply(load_recipe("reference"), scene, SplitConfig(block_km=1000)))
     kept = [*range(7, 57), *range(76, 120), *range(126, 166), *range(180, 221)]
     np.testing.assert_array_equal(tiles.band.values - 1, kept)
     assert tiles.col.values.tolist() == [0, 64]
@@ -81,7 +82,7 @@ def test_reflectance_is_nan_where_not_valid_and_never_infinite(tmp_path):
     dn = raw.ahsi_dn(70, 130)
     dn[:, :5] = 0
     scene = open_scene(raw.write_ahsi(tmp_path / "p", dn))
-    tiles = apply(load_recipe("reflectance"), scene, SplitConfig(block_km=1000))
+    tiles = kept_tiles(apply(load_recipe("reflectance"), scene, SplitConfig(block_km=1000)))
     with dask.config.set(scheduler="sync"):
         values, valid = tiles.tiles.values, tiles.valid.values
     assert (values.dtype, values.shape[1]) == (np.float32, 292)

@@ -214,7 +214,8 @@ def test_writers_in_threads(repo, location):
     session = store.begin(repo)
     forks = [session.fork() for _ in scenes]
     with ThreadPoolExecutor(4) as pool:
-        assert list(pool.map(store.write_scene, forks, scenes)) == [20] * 4
+        counts = list(pool.map(store.write_scene, forks, scenes))
+        assert [count["kept"] for count in counts] == [20] * 4
     assert store.commit_version(repo, session, forks, code_version="1").tiles == 80
     for tiles in scenes:
         assert_stored(store.open_version(location), tiles)

@@ -1,0 +1,194 @@
+"""A product's members as bytes read from front to back, unpacked once and checked on the way."""
+
+import os
+import struct
+import threading
+import weakref
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+from pipeline.readers.product import Member, Product
+from storage.schema import SceneError
+
+_PACKED = 2**16
+"""Bytes taken from the archive at a time."""
+_LOCAL_HEADER = struct.Struct("<4s22xHH")
+"""Signature, and the lengths of name and extra field (APPNOTE.TXT 4.3.7)."""
+_CHECKPOINTS = 3
+"""Places to go back to: threads may ask for two strips in the wrong order."""
+_FETCH_AGAIN = "the archive is damaged or cut short: fetch it again"
+
+
+class Descriptor:
+    """An open file, closed when nothing refers to it any more.
+
+    Args:
+        path: The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.number = os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self.number)
+
+
+class Inflated:
+    """A deflated member of a zip, unpacked as it is read; its checksum is verified at its end.
+
+    Reads go forward at the cost of what lies between; a read a little before the last ones starts
+    from a kept state, any other from the member's start. Safe to share between threads.
+
+    Args:
+        file: The archive.
+        info: The archive's entry of the member.
+        where: How messages name it.
+    """
+
+    def __init__(self, file: Descriptor, info: zipfile.ZipInfo, where: str) -> None:
+        self._file, self._info, self._where = file, info, where
+        self._start = _data_offset(file, info, where)
+        self._lock = threading.Lock()
+        self._saved: list[tuple[int, int, int, Any]] = []
+        self._rewind()
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return `length` bytes of the unpacked member from `offset` on.
+
+        Raises:
+            SceneError: The member is damaged or shorter, or not what its checksum is of.
+        """
+        with self._lock:
+            if offset < self._position:
+                self._go_back(offset)
+            while self._position < offset:
+                self._next(min(offset - self._position, 2**20))
+            self._saved = [*self._saved[1 - _CHECKPOINTS :], self._state()]
+            parts = []
+            while length > 0:
+                parts.append(self._next(length))
+                length -= len(parts[-1])
+            return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def finish(self) -> None:
+        """Read on to the end, where the checksum is verified."""
+        with self._lock:
+            while self._position < self._info.file_size:
+                self._next(2**20)
+
+    def _state(self) -> tuple[int, int, int, Any]:
+        return self._position, self._taken, self._crc, self._unpack.copy()
+
+    def _rewind(self) -> None:
+        self._position, self._taken, self._crc = 0, 0, 0
+        self._unpack = zlib.decompressobj(-zlib.MAX_WBITS)
+
+    def _go_back(self, offset: int) -> None:
+        before = [state for state in self._saved if state[0] <= offset]
+        if not before:
+            self._rewind()
+            return
+        self._position, self._taken, self._crc, unpack = before[-1]
+        self._unpack = unpack.copy()
+
+    def _next(self, limit: int) -> bytes:
+        """Return the next up to `limit` bytes, at least one."""
+        while True:
+            packed = self._unpack.unconsumed_tail
+            if not packed:
+                size = min(_PACKED, self._info.compress_size - self._taken)
+                packed = os.pread(self._file.number, size, self._start + self._taken)
+                self._taken += len(packed)
+            try:
+                data = self._unpack.decompress(packed, limit)
+            except zlib.error as error:
+                raise self._damaged(f"{error}") from error
+            if data:
+                break
+            if self._unpack.eof or not packed:
+                raise self._damaged(f"{self._position} bytes")
+        self._position += len(data)
+        self._crc = zlib.crc32(data, self._crc)
+        if self._position > self._info.file_size:
+            raise self._damaged("more")
+        if self._position == self._info.file_size and self._crc != self._info.CRC:
+            raise self._damaged("other content than its checksum is of")
+        return data
+
+    def _damaged(self, got: str) -> SceneError:
+        return SceneError(
+            self._where, expected=f"{self._info.file_size} bytes with checksum "
+            f"{self._info.CRC:08x}", got=got, todo=_FETCH_AGAIN,
+        )  # fmt: skip
+
+
+class Plain:
+    """A file, or a member that is not packed, at some place of a file; opened for each read.
+
+    Args:
+        path: The file.
+        start: Of the member in it [byte].
+        where: How messages name it.
+    """
+
+    def __init__(self, path: Path, start: int, where: str) -> None:
+        self._path, self._start, self._where = path, start, where
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return `length` bytes from `offset` on.
+
+        Raises:
+            SceneError: They are not all there.
+        """
+        with self._path.open("rb", buffering=0) as file:
+            data = os.pread(file.fileno(), length, self._start + offset)
+        if len(data) != length:
+            raise SceneError(
+                self._where, expected=f"bytes {offset} to {offset + length}",
+                got=f"only {len(data)} of them", todo=_FETCH_AGAIN,
+            )  # fmt: skip
+        return data
+
+    def finish(self) -> None:
+        """Do nothing: there is no checksum."""
+
+
+class MemberStreams:
+    """Opens members of a product as bytes, without unpacking them to disk.
+
+    Args:
+        product: A folder, zip or tar.
+    """
+
+    def __init__(self, product: Product) -> None:
+        self.product = product
+        self._entries: dict[str, zipfile.ZipInfo] = {}
+        if product.kind == "zip":
+            with zipfile.ZipFile(product.path) as archive:
+                self._entries = {info.filename: info for info in archive.infolist()}
+            self._file = Descriptor(product.path)
+
+    def open(self, member: Member) -> Inflated | Plain | None:
+        """Return a member's bytes; None if it is packed in a way that has to be left to GDAL."""
+        product, where = self.product, self.product.where(member)
+        if product.kind == "folder":
+            return Plain(product.path / member.name, 0, where)
+        if product.kind == "tar":
+            return Plain(product.path, member.offset, where)
+        if product.kind != "zip":
+            return None
+        info = self._entries[member.name]
+        if info.compress_type == zipfile.ZIP_STORED:
+            return Plain(product.path, _data_offset(self._file, info, where), where)
+        return Inflated(self._file, info, where)
+
+
+def _data_offset(file: Descriptor, info: zipfile.ZipInfo, where: str) -> int:
+    """Return where a zip member's packed bytes begin, behind its local header."""
+    head = os.pread(file.number, _LOCAL_HEADER.size, info.header_offset)
+    if len(head) < _LOCAL_HEADER.size or head[:4] != b"PK\3\4":
+        raise SceneError(
+            where, expected="a zip member's header", got="something else", todo=_FETCH_AGAIN
+        )
+    _, name, extra = _LOCAL_HEADER.unpack(head)
+    return int(info.header_offset + _LOCAL_HEADER.size + name + extra)
