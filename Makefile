@@ -29,8 +29,8 @@ lint: setup ## format, lint, types, import rules
 soak: setup ## long proofs, and all that starts a server
 	$(BIN)/python -m pytest -q -m "soak or prefect"
 
-bench: setup ## benchmarks; prints ratios measured side by side
-	$(BIN)/python -m benchmarks
+bench: setup ## benchmarks; prints ratios measured side by side (`make bench only=full_scene`: one)
+	$(BIN)/python -m benchmarks $(only)
 
 clean: ## remove what demo and the tools left (not .venv)
 	rm -rf demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
