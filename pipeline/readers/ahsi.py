@@ -18,11 +18,12 @@ from pipeline.readers import metadata
 from pipeline.readers.product import Member, Product
 from pipeline.readers.raster import Header, chunk_rows, lazy_stack, read_headers
 from pipeline.readers.scene import Bands, scene_dataset
-from pipeline.sensors import AHSI_BANDS
+from pipeline.sensors import SENSORS
 from storage.schema import SceneError
 
 LOOKED_FOR = "GF-5 / GF-5B AHSI (*_AHSI_*_VN.tif, *_SW.tif, .rpb, .xml, RadCal, Spectralresponse)"
 PLATFORMS = {"GF5": "GF-5", "GF5A": "GF-5A", "GF5B": "GF-5B"}
+AHSI_BANDS = SENSORS["ahsi"].counts
 FILES = {"VNIR": "VN", "SWIR": "SW"}
 _TIMES = ("%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M:%S.%f", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S.%f")
 _RASTER = r".*_{}\.(tif|tiff|geotiff)"
