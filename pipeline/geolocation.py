@@ -12,6 +12,9 @@ from rasterio.warp import transform
 
 Floats = NDArray[np.float64]
 
+_RPC_OPTIONS = {"RPC_PIXEL_ERROR_THRESHOLD": 0.001, "RPC_MAX_ITERATIONS": 50}
+"""GDAL's own would leave its search for longitude and latitude a tenth of a pixel off."""
+
 
 def lonlat(
     attrs: Mapping[str, Any], shape: tuple[int, int], rows: ArrayLike, cols: ArrayLike
@@ -39,6 +42,25 @@ def lonlat(
     return lon.reshape(row.shape), lat.reshape(row.shape)
 
 
+def rpc_rowcol(
+    rpc: Mapping[str, Any], lon: ArrayLike, lat: ArrayLike, *, height: float
+) -> tuple[Floats, Floats]:
+    """Return the positions, as `lonlat` counts them, at which an RPC's image has places.
+
+    Args:
+        rpc: As in a scene's attrs.
+        lon: Longitudes [deg, WGS84].
+        lat: Latitudes [deg, WGS84]; of the same shape.
+        height: Above the ellipsoid [m].
+    """
+    x, y = np.asarray(lon, "float64"), np.asarray(lat, "float64")
+    with RPCTransformer(RPC(**rpc), **_RPC_OPTIONS) as transformer:
+        heights = [height] * x.size
+        # np.positive: the positions as they are, not rounded down to pixels.
+        rows, cols = transformer.rowcol(x.ravel(), y.ravel(), zs=heights, op=np.positive)
+    return rows.reshape(x.shape), cols.reshape(x.shape)
+
+
 def _from_map(attrs: Mapping[str, Any], row: Floats, col: Floats) -> tuple[Floats, Floats]:
     a, b, c, d, e, f = attrs["transform"]
     x, y = a * col + b * row + c, d * col + e * row + f
@@ -47,7 +69,7 @@ def _from_map(attrs: Mapping[str, Any], row: Floats, col: Floats) -> tuple[Float
 
 
 def _from_rpc(rpc: Mapping[str, Any], row: Floats, col: Floats) -> tuple[Floats, Floats]:
-    with RPCTransformer(RPC(**rpc)) as transformer:
+    with RPCTransformer(RPC(**rpc), **_RPC_OPTIONS) as transformer:
         height = [float(rpc["height_off"])] * row.size
         # "ul": the position as it is; the transformer knows that RPC count from pixel centres.
         lon, lat = transformer.xy(row.tolist(), col.tolist(), zs=height, offset="ul")
