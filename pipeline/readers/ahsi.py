@@ -18,12 +18,12 @@ from pipeline.readers import metadata
 from pipeline.readers.ahsi_text import (
     calibration,
     check_kind,
-    only,
     response,
     sidecar_pattern,
     sun_and_time,
     xml_values,
 )
+from pipeline.readers.members import only
 from pipeline.readers.product import Member, Product
 from pipeline.readers.raster import Header, chunk_rows, lazy_stack, read_headers
 from pipeline.readers.scene import Bands, scene_dataset

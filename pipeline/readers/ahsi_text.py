@@ -7,35 +7,18 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
-from defusedxml import ElementTree
-from defusedxml.common import DefusedXmlException
 from numpy.typing import NDArray
 
 from pipeline.readers import metadata
+from pipeline.readers.members import FETCH_AGAIN, xml_root
 from pipeline.readers.product import Member, Product
 from pipeline.sun import sun_zenith
 from storage.schema import SceneError
 
-FETCH_AGAIN = "fetch the whole product again"
 _FIT = 1.0
 """How near [deg] a zone's sun must be to SolarZenith, which is one number for the whole scene."""
 _YEARS = range(2018, 2100)
 """From GF-5's launch on."""
-
-
-def only(product: Product, pattern: str, what: str) -> Member:
-    """Return the one member whose base name matches.
-
-    Raises:
-        SceneError: There is none, or more than one.
-    """
-    found = product.find(pattern)
-    if len(found) != 1:
-        raise SceneError(
-            product.path, expected=f"{what} file, one",
-            got=f"{[m.basename for m in found] or 'none'}", todo=FETCH_AGAIN,
-        )  # fmt: skip
-    return found[0]
 
 
 def sidecar_pattern(detector: str, kind: str) -> str:
@@ -67,13 +50,8 @@ def response(product: Product, member: Member, rows: int) -> NDArray[np.float64]
 
 def xml_values(product: Product, member: Member) -> dict[str, str]:
     """Return the text of every element by its name without namespace; of several the first."""
-    where = product.where(member)
-    try:
-        root = ElementTree.fromstring(product.read(member))
-    except (ElementTree.ParseError, DefusedXmlException, ValueError) as error:
-        raise SceneError(where, expected="plain XML", got=f"{error}", todo=FETCH_AGAIN) from error
     values: dict[str, str] = {}
-    for element in root.iter():
+    for element in xml_root(product, member).iter():
         values.setdefault(element.tag.rpartition("}")[2], (element.text or "").strip())
     return values
 

@@ -6,13 +6,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.sensors.ahsi import AHSI
+from pipeline.sensors.enmap import ENMAP
 from pipeline.sensors.hyperion import HYPERION
 from pipeline.sensors.sensor import TABLES, BandList, Sensor, read_rows
 from pipeline.sensors.zy1_ahsi import ZY1_AHSI
 
 __all__ = ["SENSORS", "TABLES", "BandList", "Sensor", "band_list", "solar_irradiance"]
 
-SENSORS: dict[str, Sensor] = {"hyperion": HYPERION, "ahsi": AHSI, "zy1_ahsi": ZY1_AHSI}
+SENSORS: dict[str, Sensor] = {
+    "hyperion": HYPERION,
+    "ahsi": AHSI,
+    "zy1_ahsi": ZY1_AHSI,
+    "enmap": ENMAP,
+}
 """By the name in a scene's attrs `sensor`."""
 
 

@@ -41,8 +41,9 @@ class Sensor:
     band: NDArray[np.int32]
     """The product's numbers, 1-based."""
     detector: tuple[str, ...]
+    """Empty where each product says."""
     wavelength: Floats
-    """[nm]; a product's own wavelengths, where it has some, are the better ones."""
+    """[nm]; a product's own, where it has some, are the better ones; NaN where only it has."""
     fwhm: Floats
     """[nm]."""
     gain: Floats
