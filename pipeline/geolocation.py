@@ -6,14 +6,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from rasterio.crs import CRS
-from rasterio.rpc import RPC
-from rasterio.transform import RPCTransformer
 from rasterio.warp import transform
 
-Floats = NDArray[np.float64]
+from pipeline import rpc
 
-_RPC_OPTIONS = {"RPC_PIXEL_ERROR_THRESHOLD": 0.001, "RPC_MAX_ITERATIONS": 50}
-"""GDAL's own would leave its search for longitude and latitude a tenth of a pixel off."""
+Floats = NDArray[np.float64]
 
 
 def lonlat(
@@ -21,8 +18,9 @@ def lonlat(
 ) -> tuple[Floats, Floats]:
     """Return longitude and latitude [deg, WGS84] of positions in a scene's grid.
 
-    From `crs` and `transform`; or `rpc` at its height offset; or, bilinearly, `corners`, taken as
-    the centres of the corner pixels, as in other USGS metadata; else NaN.
+    From `crs` and `transform`; or `rpc` at its height offset, exact to 0.001 pixels; or,
+    bilinearly, `corners`, taken as the centres of the corner pixels, as in other USGS metadata;
+    else NaN.
 
     Args:
         attrs: The scene's.
@@ -34,7 +32,7 @@ def lonlat(
     if attrs.get("crs"):
         lon, lat = _from_map(attrs, row.ravel(), col.ravel())
     elif attrs.get("rpc"):
-        lon, lat = _from_rpc(attrs["rpc"], row.ravel(), col.ravel())
+        lon, lat = rpc.lonlat(attrs["rpc"], row.ravel(), col.ravel())
     elif attrs.get("corners"):
         lon, lat = _from_corners(attrs["corners"], shape, row.ravel(), col.ravel())
     else:
@@ -42,38 +40,11 @@ def lonlat(
     return lon.reshape(row.shape), lat.reshape(row.shape)
 
 
-def rpc_rowcol(
-    rpc: Mapping[str, Any], lon: ArrayLike, lat: ArrayLike, *, height: float
-) -> tuple[Floats, Floats]:
-    """Return the positions, as `lonlat` counts them, at which an RPC's image has places.
-
-    Args:
-        rpc: As in a scene's attrs.
-        lon: Longitudes [deg, WGS84].
-        lat: Latitudes [deg, WGS84]; of the same shape.
-        height: Above the ellipsoid [m].
-    """
-    x, y = np.asarray(lon, "float64"), np.asarray(lat, "float64")
-    with RPCTransformer(RPC(**rpc), **_RPC_OPTIONS) as transformer:
-        heights = [height] * x.size
-        # np.positive: the positions as they are, not rounded down to pixels.
-        rows, cols = transformer.rowcol(x.ravel(), y.ravel(), zs=heights, op=np.positive)
-    return rows.reshape(x.shape), cols.reshape(x.shape)
-
-
 def _from_map(attrs: Mapping[str, Any], row: Floats, col: Floats) -> tuple[Floats, Floats]:
     a, b, c, d, e, f = attrs["transform"]
     x, y = a * col + b * row + c, d * col + e * row + f
     lon, lat = transform(CRS.from_user_input(attrs["crs"]), CRS.from_epsg(4326), x, y)
     return np.asarray(lon), np.asarray(lat)
-
-
-def _from_rpc(rpc: Mapping[str, Any], row: Floats, col: Floats) -> tuple[Floats, Floats]:
-    with RPCTransformer(RPC(**rpc), **_RPC_OPTIONS) as transformer:
-        height = [float(rpc["height_off"])] * row.size
-        # "ul": the position as it is; the transformer knows that RPC count from pixel centres.
-        lon, lat = transformer.xy(row.tolist(), col.tolist(), zs=height, offset="ul")
-    return np.asarray(lon, "float64"), np.asarray(lat, "float64")
 
 
 def _from_corners(

@@ -11,9 +11,8 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
-from rasterio.errors import RasterioError
 
-from pipeline.geolocation import lonlat, rpc_rowcol
+from pipeline import rpc
 from pipeline.readers import metadata
 from pipeline.readers.ahsi_text import (
     calibration,
@@ -204,15 +203,13 @@ def _shift(
     """
     y, x = shapes["VNIR"]
     rows, cols = np.meshgrid(np.linspace(0.5, y - 0.5, 7), np.linspace(0.5, x - 0.5, 7))
-    offsets: NDArray[np.float64]
-    try:
-        lon, lat = lonlat({"rpc": rpcs["VNIR"]}, (y, x), rows, cols)
-        there = rpc_rowcol(rpcs["SWIR"], lon, lat, height=rpcs["VNIR"]["height_off"])
-        offsets = np.stack(there) - [rows, cols]
-    except RasterioError:
-        offsets = np.full((2, *rows.shape), np.nan)
+    lon, lat = rpc.lonlat(rpcs["VNIR"], rows, cols)
+    there = rpc.rowcol(rpcs["SWIR"], lon, lat, rpcs["VNIR"]["height_off"])
+    offsets = np.nan_to_num(np.stack(there) - [rows, cols], nan=np.inf)
     shift = np.round(np.median(offsets, axis=(1, 2)))
-    residual = np.abs(offsets - shift[:, None, None]).max()
+    residual = (
+        np.abs(offsets - shift[:, None, None]).max() if np.isfinite(offsets).all() else np.inf
+    )
     # No number at all, or no pixel of VN that SW has as well.
     overlap = all(-n < s < m for s, n, m in zip(shift, (y, x), shapes["SWIR"], strict=True))
     if not residual < _FARTHEST or not overlap:

@@ -1,6 +1,10 @@
 import numpy as np
+import pytest
+from rasterio.rpc import RPC
+from rasterio.transform import RPCTransformer
 
-from pipeline.geolocation import lonlat, rpc_rowcol
+from pipeline import rpc as polynomials
+from pipeline.geolocation import lonlat
 
 OFFSETS = {"line_off": 95.0, "samp_off": 127.0, "lat_off": 52.4, "long_off": 13.0,
            "height_off": 40.0, "line_scale": 96.0, "samp_scale": 128.0, "lat_scale": 0.03,
@@ -38,13 +42,43 @@ def test_a_place_by_rpc_is_where_its_polynomials_have_it():
     lon, lat = lonlat({"rpc": rpc}, (192, 256), rows, cols)
     line, sample = written_out(rpc, lon, lat, rpc["height_off"])
     # RPC count from the centre of the first pixel, where `lonlat` has 0.5.
-    np.testing.assert_allclose(line + 0.5, rows, atol=0.002)
-    np.testing.assert_allclose(sample + 0.5, cols, atol=0.002)
+    np.testing.assert_allclose(line + 0.5, rows, atol=0.001)
+    np.testing.assert_allclose(sample + 0.5, cols, atol=0.001)
 
 
 def test_rowcol_is_the_polynomials_at_any_height():
     rpc = curved_rpc()
     lon, lat = np.array([[12.95, 13.0, 13.04]]), np.array([[52.42, 52.4, 52.38]])
-    row, col = rpc_rowcol(rpc, lon, lat, height=300)
+    row, col = polynomials.rowcol(rpc, lon, lat, 300)
     line, sample = written_out(rpc, lon, lat, 300)
     np.testing.assert_allclose([row, col], [line + 0.5, sample + 0.5], atol=1e-6)
+
+
+def test_gdal_has_the_same_places_within_its_own_tenth_of_a_pixel():
+    rpc = curved_rpc()
+    rows, cols = [0.5, 40.0, 191.5], [255.5, 77.0, 3.0]
+    with RPCTransformer(RPC(**rpc)) as transformer:
+        lon, lat = transformer.xy(rows, cols, zs=[40.0] * 3, offset="ul")
+    row, col = polynomials.rowcol(rpc, np.array(lon), np.array(lat), 40)
+    np.testing.assert_allclose([row, col], [rows, cols], atol=0.1)
+
+
+def test_places_beyond_the_date_line_are_found():
+    rpc = curved_rpc(long_off=179.99)
+    rows, cols = np.array([20.0, 96, 150]), np.array([20.0, 200, 250])
+    lon, lat = lonlat({"rpc": rpc}, (192, 256), rows, cols)
+    assert lon[0] > 179.9
+    assert lon[2] < -179.9
+    row, col = polynomials.rowcol(rpc, lon, lat, 40)
+    np.testing.assert_allclose([row, col], [rows, cols], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"lat_scale": 0.0}, {"samp_num_coeff": [0.0] * 20}, {"line_den_coeff": [0.0] * 20},
+     {"line_scale": 1e308}, {"lat_off": 1e308}],
+)  # fmt: skip
+def test_an_rpc_that_leads_nowhere_gives_no_place(change):
+    lon, lat = lonlat({"rpc": curved_rpc(**change)}, (192, 256), [10.0, 20], [30.0, 200])
+    assert np.isnan(lon).all()
+    assert np.isnan(lat).all()
