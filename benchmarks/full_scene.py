@@ -45,7 +45,8 @@ def main() -> int:
     seconds = {way: median(run["seconds"] for run in found) for way, found in runs.items()}
     peak = {way: max(run["peak_mb"] for run in found) for way, found in runs.items()}
     print(
-        f"A full-size L1T scene (242 x 3400 x 1100) to {tiles.pop()} stored tiles, {os.cpu_count()} cores"
+        f"A full-size L1T scene (242 x 3400 x 1100) to {tiles.pop()} stored tiles, "
+        f"{os.cpu_count()} cores"
     )
     for way in runs:
         all_of_it = ", ".join(f"{run['seconds']:.2f}" for run in runs[way])

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from rasterio.crs import CRS
-from rasterio.rpc import RPC
-from rasterio.transform import RPCTransformer
 from rasterio.warp import transform
+
+from pipeline import rpc
 
 Floats = NDArray[np.float64]
 
@@ -18,8 +18,9 @@ def lonlat(
 ) -> tuple[Floats, Floats]:
     """Return longitude and latitude [deg, WGS84] of positions in a scene's grid.
 
-    From `crs` and `transform`; or `rpc` at its height offset; or, bilinearly, `corners`, taken as
-    the centres of the corner pixels, as in other USGS metadata; else NaN.
+    From `crs` and `transform`; or `rpc` at its height offset, exact to 0.001 pixels; or,
+    bilinearly, `corners`, taken as the centres of the corner pixels, as in other USGS metadata;
+    else NaN.
 
     Args:
         attrs: The scene's.
@@ -31,7 +32,7 @@ def lonlat(
     if attrs.get("crs"):
         lon, lat = _from_map(attrs, row.ravel(), col.ravel())
     elif attrs.get("rpc"):
-        lon, lat = _from_rpc(attrs["rpc"], row.ravel(), col.ravel())
+        lon, lat = rpc.lonlat(attrs["rpc"], row.ravel(), col.ravel())
     elif attrs.get("corners"):
         lon, lat = _from_corners(attrs["corners"], shape, row.ravel(), col.ravel())
     else:
@@ -44,14 +45,6 @@ def _from_map(attrs: Mapping[str, Any], row: Floats, col: Floats) -> tuple[Float
     x, y = a * col + b * row + c, d * col + e * row + f
     lon, lat = transform(CRS.from_user_input(attrs["crs"]), CRS.from_epsg(4326), x, y)
     return np.asarray(lon), np.asarray(lat)
-
-
-def _from_rpc(rpc: Mapping[str, Any], row: Floats, col: Floats) -> tuple[Floats, Floats]:
-    with RPCTransformer(RPC(**rpc)) as transformer:
-        height = [float(rpc["height_off"])] * row.size
-        # "ul": the position as it is; the transformer knows that RPC count from pixel centres.
-        lon, lat = transformer.xy(row.tolist(), col.tolist(), zs=height, offset="ul")
-    return np.asarray(lon, "float64"), np.asarray(lat, "float64")
 
 
 def _from_corners(

@@ -99,7 +99,10 @@ def _problems(scene: xr.Dataset, valid: NDArray[np.bool_], dead: NDArray[np.floa
         (not attrs.get("crs") and not attrs.get("rpc") and not attrs.get("corners"),
          "place unknown: no tile can be kept"),
         (attrs.get("scale_factor", 1) != 1, "ScaleFactor is not 1, its meaning not documented"),
-        (attrs["sensor"] == "ahsi", "time zone of StartTime not documented, taken as UTC"),
+        (attrs.get("time_zone") == "undecided",
+         "time zone of StartTime not documented nor told by SolarZenith, taken as UTC"),
+        (attrs.get("swir_shift_residual", 0) > 1,
+         f"SWIR lies up to {attrs.get('swir_shift_residual')} pixels off VNIR by the RPC"),
         (not valid.any(), "no valid pixel"),
     ]  # fmt: skip
     return [words for there, words in found if there]

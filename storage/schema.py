@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 
 TILE_SIZE = 64
 SPLITS = ("train", "val", "test")
-SENSORS = ("hyperion", "ahsi")
+SENSORS = ("hyperion", "ahsi", "zy1_ahsi", "enmap")
+"""In the order of their codes: a new one goes to the end."""
 
 SCENE_ATTRS = (
     "sensor", "platform", "scene_id", "level", "acquired",

@@ -9,15 +9,21 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+EXCERPT = re.compile(r"^```text in=(\S+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 BLOCK = re.compile(r"^```(\w+)(?: file=(\S+))?\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 def run_page(page: Path, folder: Path) -> list[str]:
-    """Write a page's files and run its `sh` blocks in `folder`; return the commands."""
+    """Write a page's files and run its `sh` blocks in `folder`; return the commands.
+
+    Files of the project are not written: they must be as the page shows them.
+    """
     commands = []
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     for language, file, text in BLOCK.findall(page.read_text(encoding="utf-8")):
-        if file:
+        if file and (ROOT / file).is_file():
+            assert (ROOT / file).read_text(encoding="utf-8") == text, f"{page} shows another {file}"
+        elif file:
             (folder / file).write_text(text, encoding="utf-8")
         if language != "sh":
             continue
@@ -35,3 +41,22 @@ def test_build_a_dataset(tmp_path):
     commands = run_page(ROOT / "docs/build-a-dataset.md", tmp_path)
     assert len(commands) >= 10
     assert (tmp_path / "shards/manifest.json").is_file()
+
+
+@pytest.mark.slow
+def test_add_a_sensor(tmp_path):
+    page = ROOT / "docs/add-a-sensor.md"
+    commands = run_page(page, tmp_path)
+    assert len(commands) == 4
+    assert (tmp_path / "store").is_dir()
+    text = page.read_text(encoding="utf-8")
+    lines = 0
+    for file, shown in EXCERPT.findall(text):
+        code = (ROOT / file).read_text(encoding="utf-8").splitlines()
+        for line in shown.splitlines():
+            assert line in code, f"{page} shows a line that {file} has not: {line}"
+            lines += 1
+    shown = [code for _, file, code in BLOCK.findall(text) if file.startswith("pipeline/")]
+    lines += sum(code.count("\n") for code in shown)
+    assert len(shown) == 2
+    assert lines < 150, lines

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import xarray as xr
 
-from pipeline.readers import ahsi, hyperion, hyperion_l1r
+from pipeline.readers import ahsi, enmap, hyperion, hyperion_l1r
 from pipeline.readers.product import open_product
 from storage.schema import SceneError
 
@@ -16,12 +16,16 @@ READERS = (
     (hyperion.matches, hyperion.open_hyperion, hyperion.LOOKED_FOR),
     (hyperion_l1r.matches, hyperion_l1r.open_hyperion_l1r, hyperion_l1r.LOOKED_FOR),
     (ahsi.matches, ahsi.open_ahsi, ahsi.LOOKED_FOR),
+    (enmap.matches, enmap.open_enmap, enmap.LOOKED_FOR),
 )
 """Of each product family: does a product look like it, open it, and in words what it has."""
 
 # Wider than what can be opened, so that a product in a tar.xz is reported and not passed over.
 _ARCHIVE = re.compile(r"(?i)\.(zip|tgz|txz|7z|rar|tar(\.\w+)?)$")
-_FILE = re.compile(r"(?i)(_B\d{3}_L1(T|GST)\.tiff?|EO1H.*MTL.*|\.L1R?|AHSI.*_(VN|SW)\.\w*tiff?)$")
+_FILE = re.compile(
+    r"(?i)(_B\d{3}_L1(T|GST)\.tiff?|EO1H.*MTL.*|\.L1R?|AHSI.*_(VN|SW)\.\w*tiff?"
+    r"|ENMAP.*-SPECTRAL_IMAGE\.tiff?)$"
+)
 
 
 def open_scene(uri: str | Path) -> xr.Dataset:

@@ -1,32 +1,50 @@
-"""GF-5, GF-5A and GF-5B AHSI L1: VN and SW GeoTIFFs with RPC, calibration text and XML.
+"""AHSI L1 of GF-5, GF-5A, GF-5B, ZY1-02D and ZY1-02E: two GeoTIFFs with RPC, text and XML.
 
 Source: names and layout of delivered products; radiance = gain * DN + bias.
 """
 
-import math
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import dask.array as da
 import numpy as np
 import xarray as xr
-from defusedxml import ElementTree
-from defusedxml.common import DefusedXmlException
 from numpy.typing import NDArray
 
+from pipeline import rpc
 from pipeline.readers import metadata
+from pipeline.readers.ahsi_text import (
+    calibration,
+    check_kind,
+    response,
+    sidecar_pattern,
+    sun_and_time,
+    xml_values,
+)
+from pipeline.readers.members import only
 from pipeline.readers.product import Member, Product
 from pipeline.readers.raster import Header, chunk_rows, lazy_stack, read_headers
 from pipeline.readers.scene import Bands, scene_dataset
-from pipeline.sensors import AHSI_BANDS
+from pipeline.sensors import SENSORS
 from storage.schema import SceneError
 
-LOOKED_FOR = "GF-5 / GF-5B AHSI (*_AHSI_*_VN.tif, *_SW.tif, .rpb, .xml, RadCal, Spectralresponse)"
-PLATFORMS = {"GF5": "GF-5", "GF5A": "GF-5A", "GF5B": "GF-5B"}
+LOOKED_FOR = (
+    "AHSI of GF-5, GF-5A, GF-5B, ZY1-02D or ZY1-02E "
+    "(*_AHSI_*_VN.tif, *_SW.tif, .rpb, .xml, RadCal, Spectralresponse)"
+)
+PLATFORMS = {
+    "GF5": "GF-5", "GF5A": "GF-5A", "GF501A": "GF-5A", "GF5B": "GF-5B", "GF502": "GF-5B",
+    "ZY1E": "ZY1-02D", "ZY102D": "ZY1-02D", "ZY1F": "ZY1-02E", "ZY102E": "ZY1-02E",
+}  # fmt: skip
+"""By what products' names and XML call them, in capitals without dashes."""
 FILES = {"VNIR": "VN", "SWIR": "SW"}
-_TIMES = ("%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M:%S.%f", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S.%f")
+NODATA = 0
+_FARTHEST = 10.0
+"""Pixels; what lies farther apart are no spectra."""
 _RASTER = r".*_{}\.(tif|tiff|geotiff)"
-_FETCH_AGAIN = "fetch the whole product again"
+
+type Rpcs = Mapping[str, Mapping[str, Any]]
 
 
 def matches(product: Product) -> bool:
@@ -38,163 +56,204 @@ def matches(product: Product) -> bool:
 def open_ahsi(product: Product) -> xr.Dataset:
     """Open an AHSI product; reads text and headers, and no pixel.
 
-    VNIR and SWIR are stacked on band (SWIR from 151) pixel by pixel, which needs grids of one
-    size. Gains, wavelengths and FWHM are the product's own. `sun_elevation` = 90 - SolarZenith,
-    `sun_azimuth` in 0..360 deg. StartTime is taken as UTC, which the product does not say.
-    `rpc` is the VN file's. `scale_factor` is the XML's ScaleFactor, 1 if it has none.
+    Sensor `ahsi` has 150 + 180 bands, `zy1_ahsi` 76 + 90. Both detectors are on VN's grid: SW is
+    moved by the whole pixels that the RPCs imply, `dn`[y, x] = SW[y + rows, x + cols] with
+    attrs `swir_shift` = [rows, cols], and where it has no pixel, `nodata` and true in `vacated`
+    (band, y, x). `swir_shift_residual` [pixel]: how far apart this leaves the RPCs at most.
+
+    Gains, wavelengths and FWHM are the product's own; `wavelength_source` says if a ZY1 has none
+    and its table was taken. `bands_without_gain`: those whose gain is not positive.
+    `sun_elevation` = 90 - SolarZenith, `sun_azimuth` in 0..360 deg, `time_zone` see
+    `sun_and_time`. `rpc` is the VN file's. `scale_factor` is the XML's, 1 if it has none.
 
     Raises:
         SceneError: A file is missing, damaged or not what it should be.
     """
     rasters = {
-        d: _only(product, _RASTER.format(stem), f"a *_{stem}.tif") for d, stem in FILES.items()
+        d: only(product, _RASTER.format(stem), f"a *_{stem}.tif") for d, stem in FILES.items()
     }
-    rpbs = {d: _rpb(product, rasters[d]) for d in FILES}
-    xml = _only(product, r"(?!.*_check\.xml)(?!.*\.aux\.xml).*AHSI.*\.xml", "a *_AHSI_*.xml")
-    gains = {d: _sidecar(product, d, "RadCal") for d in FILES}
-    responses = {d: _sidecar(product, d, "Spectralresponse") for d in FILES}
-    values = _xml_values(product, xml)
-    header = _headers(product, rasters, values, product.where(xml))
-    gain = [_table(product, gains[d], AHSI_BANDS[d], default=0.0) for d in FILES]
-    response = [_response(product, responses[d], AHSI_BANDS[d]) for d in FILES]
-    calibration, spectral = np.concatenate(gain), np.concatenate(response)
-    detector = [d for d in FILES for _ in range(AHSI_BANDS[d])]
-    bands = Bands(spectral[:, 0], spectral[:, 1], detector, calibration[:, 0], calibration[:, 1])
     name = re.sub(r"(?i)_VN\.\w+$", "", rasters["VNIR"].basename)
-    where = product.where(xml)
-    rpb = rpbs["VNIR"]
-    used = [*rasters.values(), *rpbs.values(), xml, *gains.values(), *responses.values()]
+    rpbs = {d: _rpb(product, rasters[d]) for d in FILES}
+    xml = _xml(product, name)
+    values, where = xml_values(product, xml), product.where(xml)
+    check_kind(values, where)
+    headers = dict(zip(FILES, read_headers(product, rasters.values()), strict=True))
+    sensor = _sensor(product, headers)
+    platform = _platform(name, sensor, values, where)
+    _check_sizes(headers, values, where)
+    bands, texts = _bands(product, sensor)
+    geometry = _geometry(product, rpbs, headers)
+    centre = geometry["rpc"]["long_off"], geometry["rpc"]["lat_off"]
     attrs: dict[str, Any] = {
-        "sensor": "ahsi", "platform": _platform(name), "level": "L1",
-        "scene_id": name.replace(".", "p"),
-        **_sun_and_time(values, where), "nodata": 0,
-        "rpc": metadata.parse_rpb(product.read(rpb), where=product.where(rpb)),
+        "sensor": sensor, "platform": platform, "level": "L1", "scene_id": name.replace(".", "p"),
+        **sun_and_time(values, centre, where), "nodata": NODATA, **geometry,
         "scale_factor": metadata.number({"ScaleFactor": "1"} | values, "ScaleFactor", where),
-        "sources": product.sources(dict.fromkeys(used)),
+        "bands_without_gain": (1 + np.flatnonzero(np.asarray(bands.gain) <= 0)).tolist(),
+        "wavelength_source": "product" if len(texts) == 2 * len(FILES) else f"table {sensor}",
+        "sources": product.sources(dict.fromkeys([*rasters.values(), *rpbs.values(), xml, *texts])),
     }  # fmt: skip
-    rows = chunk_rows(len(detector), header.shape[2], packed=product.kind == "tgz")
-    stacks = [
-        lazy_stack(product, [rasters[d]], (AHSI_BANDS[d], *header.shape[1:]), header.dtype, rows)
-        for d in FILES
-    ]
-    return scene_dataset(da.concatenate(stacks), bands, attrs)
-
-
-def _only(product: Product, pattern: str, what: str) -> Member:
-    found = product.find(pattern)
-    if len(found) != 1:
-        raise SceneError(
-            product.path, expected=f"{what} file, one",
-            got=f"{[m.basename for m in found] or 'none'}", todo=_FETCH_AGAIN,
-        )  # fmt: skip
-    return found[0]
+    vnir, swir = _stacks(product, rasters, headers)
+    swir, beyond = _on_grid(swir, vnir.shape[1:], geometry["swir_shift"], vnir.chunks[1][0])
+    scene = scene_dataset(da.concatenate([vnir, swir]), bands, attrs)
+    return scene.assign(vacated=_vacated(scene, beyond)) if beyond.any() else scene
 
 
 def _rpb(product: Product, raster: Member) -> Member:
     """Return a raster's RPC file: of its name, or one for both rasters."""
     stem = raster.basename.rpartition(".")[0]
     own = product.find(rf"{re.escape(stem)}\.rpb")
-    return own[0] if own else _only(product, r"(?!.*_(VN|SW)\.rpb).*\.rpb", f"a {stem}.rpb")
+    return own[0] if own else only(product, r"(?!.*_(VN|SW)\.rpb).*\.rpb", f"a {stem}.rpb")
 
 
-def _sidecar(product: Product, detector: str, kind: str) -> Member:
-    """Return a calibration text file; GF-5 and GF-5B order the words of its name otherwise."""
-    words = rf".*({kind}.*{detector}|{detector}.*{kind}).*"
-    return _only(product, words, f"a *_{kind}_{detector}.raw")
+def _xml(product: Product, name: str) -> Member:
+    """Return the XML of the product's name, or else the one that is there beside checks."""
+    own = product.find(rf"{re.escape(name)}\.xml")
+    if len(own) == 1:
+        return own[0]
+    return only(product, r"(?!.*_check\.xml)(?!.*\.aux\.xml).*AHSI.*\.xml", "a *_AHSI_*.xml")
 
 
-def _table(
-    product: Product, member: Member, rows: int, *, default: float | None
-) -> NDArray[np.float64]:
-    """Return a text table (band, 2); a missing second column is `default`, or NaN."""
-    where = product.where(member)
-    lines = product.read(member).decode("utf-8-sig", errors="replace").splitlines()
-    values = [[_number(word, where) for word in re.split(r"[,;\s]+", line.strip(" \t,;"))]
-              for line in lines if line.strip(" \t,;\0")]  # fmt: skip
-    widths = {len(row) for row in values}
-    if len(values) != rows or widths not in ({1}, {2}):
+def _sensor(product: Product, headers: Mapping[str, Header]) -> str:
+    """Return the sensor that has as many bands as the rasters."""
+    got = {d: header.shape[0] for d, header in headers.items()}
+    kinds = {header.dtype for header in headers.values()}
+    known = {name: SENSORS[name].counts for name in ("ahsi", "zy1_ahsi")}
+    sensor = next((name for name, counts in known.items() if counts == got), None)
+    if sensor is None or kinds not in ({"uint16"}, {"int16"}):
         raise SceneError(
-            where, expected=f"{rows} lines of one or two numbers",
-            got=f"{len(values)} lines of {sorted(widths)}", todo=_FETCH_AGAIN,
+            product.path,
+            expected="150 + 180 bands (GF-5, GF-5A, GF-5B) or 76 + 90 (ZY1-02D, ZY1-02E) in VN and "
+            "SW, both uint16 or both int16",
+            got=f"{got['VNIR']} + {got['SWIR']} of {' and '.join(sorted(kinds))}",
+            todo="no other set of AHSI's bands is known: fetch the product again, or ask its "
+            "supplier for one with all bands",
         )  # fmt: skip
-    second = math.nan if default is None else default
-    return np.array([(*row, second)[:2] for row in values])
+    return sensor
 
 
-def _response(product: Product, member: Member, rows: int) -> NDArray[np.float64]:
-    """Return centre and FWHM (band, 2) [nm]; without an FWHM column the channel spacing."""
-    table = _table(product, member, rows, default=None)
-    if np.isnan(table[:, 1]).all():
-        table[:, 1] = np.abs(np.gradient(table[:, 0]))
-    centre, fwhm = table.T
-    if not ((centre > 300) & (centre < 2700) & (fwhm > 0) & (fwhm < 100)).all():
+def _platform(name: str, sensor: str, values: Mapping[str, str], where: str) -> str:
+    """Return the satellite, which the name, the XML and the number of bands must agree on."""
+    words = name.upper().partition("_AHSI")[0], values.get("SatelliteID", "").upper()
+    named, stated = (PLATFORMS.get(re.sub(r"[^A-Z0-9]", "", word)) for word in words)
+    platform = named or stated
+    wanted = {"zy1_ahsi": "ZY1", "ahsi": "GF"}[sensor]
+    if platform is None or (stated or platform) != platform or not platform.startswith(wanted):
         raise SceneError(
-            product.where(member), expected="wavelengths in 300..2700 nm, FWHM in 0..100 nm",
-            got=f"{centre.min():g}..{centre.max():g}, {fwhm.min():g}..{fwhm.max():g}",
-            todo="check that the file is in nm",
+            where, expected=f"one satellite of {sorted(set(PLATFORMS.values()))} in the name and "
+            f"SatelliteID, {wanted}... for its number of bands", got=" and ".join(words),
+            todo="give the product its own name; keep the files of products apart",
         )  # fmt: skip
-    return table
+    return platform
 
 
-def _number(word: str, where: str) -> float:
-    return metadata.number({"each value": word}, "each value", where)
-
-
-def _xml_values(product: Product, member: Member) -> dict[str, str]:
-    """Return the text of every element that has some, by its name."""
-    where = product.where(member)
-    try:
-        root = ElementTree.fromstring(product.read(member))
-    except (ElementTree.ParseError, DefusedXmlException, ValueError) as error:
-        raise SceneError(where, expected="plain XML", got=f"{error}", todo=_FETCH_AGAIN) from error
-    values: dict[str, str] = {}
-    for element in root.iter():
-        values.setdefault(element.tag, (element.text or "").strip())
-    return values
-
-
-def _headers(
-    product: Product, rasters: dict[str, Member], values: dict[str, str], where: str
-) -> Header:
-    """Return VNIR's header after checks of both rasters."""
-    headers = dict(zip(rasters, read_headers(product, rasters.values()), strict=True))
-    for detector, header in headers.items():
-        expected, first = AHSI_BANDS[detector], headers["VNIR"]
-        if header.shape[0] != expected or header.dtype not in ("uint16", "int16"):
+def _check_sizes(headers: Mapping[str, Header], values: Mapping[str, str], where: str) -> None:
+    shapes = [header.shape for header in headers.values()]
+    bands, lines, samples = ({shape[axis] for shape in shapes} for axis in range(3))
+    allowed = {
+        "BandsCount": bands | {sum(shape[0] for shape in shapes)},
+        "LinesInPixels": lines, "SamplesInPixels": samples,
+    }  # fmt: skip
+    for key, sizes in allowed.items():
+        if values.get(key) and metadata.number(values, key, where) not in sizes:
             raise SceneError(
-                product.where(rasters[detector]),
-                expected=f"{expected} bands of uint16 or int16",
-                got=f"{header.shape[0]} of {header.dtype}",
-                todo="only the 150 + 180 bands of GF-5 AHSI can be read",
-            )  # fmt: skip
-        if (header.shape[1:], header.dtype) != (first.shape[1:], first.dtype):
-            raise SceneError(
-                product.where(rasters[detector]),
-                expected=f"VN's {first.shape[1:]} pixels of {first.dtype}",
-                got=f"{header.shape[1:]} of {header.dtype}",
-                todo="VN and SW of different grids cannot be stacked yet",
-            )  # fmt: skip
-    size = dict(zip(("LinesInPixels", "SamplesInPixels"), headers["VNIR"].shape[1:], strict=True))
-    for key, got in size.items():
-        if values.get(key) and metadata.number(values, key, where) != got:
-            raise SceneError(
-                where, expected=f"{key} {got}, as the rasters have", got=values[key],
+                where, expected=f"{key} {' or '.join(map(str, sorted(sizes)))}, as the rasters "
+                "have", got=values[key],
                 todo="fetch the product again: files of two products are mixed",
             )  # fmt: skip
-    return headers["VNIR"]
 
 
-def _platform(name: str) -> str:
-    prefix = name.partition("_")[0].upper()
-    return PLATFORMS.get(prefix, prefix)
+def _bands(product: Product, sensor: str) -> tuple[Bands, list[Member]]:
+    """Return the bands' values, and the text files that they are from."""
+    counts = SENSORS[sensor].counts
+    used, gains, responses = [], [], []
+    for detector, count in counts.items():
+        radcal = sidecar_pattern(detector, "RadCal")
+        used.append(only(product, radcal, f"a *_RadCal_{detector}.raw"))
+        gains.append(calibration(product, used[-1], count))
+    patterns = {d: sidecar_pattern(d, "Spectralresponse") for d in counts}
+    if sensor == "zy1_ahsi" and not any(product.find(p) for p in patterns.values()):
+        table = SENSORS[sensor]
+        responses.append(np.stack([table.wavelength, table.fwhm], axis=1))
+    else:
+        for detector, count in counts.items():
+            what = f"a *_Spectralresponse_{detector}.raw"
+            used.append(only(product, patterns[detector], what))
+            responses.append(response(product, used[-1], count))
+    gain, offset = np.concatenate(gains).T
+    wavelength, fwhm = np.concatenate(responses).T
+    return Bands(wavelength, fwhm, list(SENSORS[sensor].detector), gain, offset), used
 
 
-def _sun_and_time(values: dict[str, str], where: str) -> dict[str, str | float]:
-    zenith = metadata.angle(values, "SolarZenith", where, low=0, high=180)
-    azimuth = metadata.angle(values, "SolarAzimuth", where, low=-360, high=360)
-    return {
-        "acquired": metadata.utc(metadata.text(values, "StartTime", where), _TIMES, where),
-        "sun_elevation": 90 - zenith,
-        "sun_azimuth": azimuth % 360,
-        "view_zenith": metadata.angle(values, "SatelliteZenith", where, low=-90, high=90),
-    }
+def _geometry(
+    product: Product, rpbs: Mapping[str, Member], headers: Mapping[str, Header]
+) -> dict[str, Any]:
+    """Return the attrs `rpc`, `swir_shift` and `swir_shift_residual`."""
+    rpcs = {d: metadata.parse_rpb(product.read(m), where=product.where(m)) for d, m in rpbs.items()}
+    shapes = {d: header.shape[1:] for d, header in headers.items()}
+    shift, residual = _shift(rpcs, shapes, product.where(rpbs["SWIR"]))
+    return {"rpc": rpcs["VNIR"], "swir_shift": shift, "swir_shift_residual": round(residual, 3)}
+
+
+def _shift(
+    rpcs: Rpcs, shapes: Mapping[str, tuple[int, ...]], where: str
+) -> tuple[list[int], float]:
+    """Return by how many whole rows and columns SW lies off VN, and what is left [pixel].
+
+    From 7 x 7 places of VN's image, at its height offset, and where the RPC of SW has them.
+    """
+    y, x = shapes["VNIR"]
+    rows, cols = np.meshgrid(np.linspace(0.5, y - 0.5, 7), np.linspace(0.5, x - 0.5, 7))
+    lon, lat = rpc.lonlat(rpcs["VNIR"], rows, cols)
+    there = rpc.rowcol(rpcs["SWIR"], lon, lat, rpcs["VNIR"]["height_off"])
+    offsets = np.nan_to_num(np.stack(there) - [rows, cols], nan=np.inf)
+    shift = np.round(np.median(offsets, axis=(1, 2)))
+    residual = (
+        np.abs(offsets - shift[:, None, None]).max() if np.isfinite(offsets).all() else np.inf
+    )
+    # No number at all, or no pixel of VN that SW has as well.
+    overlap = all(-n < s < m for s, n, m in zip(shift, (y, x), shapes["SWIR"], strict=True))
+    if not residual < _FARTHEST or not overlap:
+        raise SceneError(
+            where, expected="RPC of VN and SW that overlap, and agree within "
+            f"{_FARTHEST:g} pixels when SW is moved by whole ones",
+            got=f"SW {shift[0]:g} rows and {shift[1]:g} columns off, {residual:g} pixels left",
+            todo="fetch the product again: files of two products are mixed, or the RPC damaged",
+        )  # fmt: skip
+    return shift.astype(int).tolist(), float(residual)
+
+
+def _stacks(
+    product: Product, rasters: Mapping[str, Member], headers: Mapping[str, Header]
+) -> tuple[da.Array, da.Array]:
+    bands = sum(header.shape[0] for header in headers.values())
+    rows = chunk_rows(bands, headers["VNIR"].shape[2], packed=product.kind == "tgz")
+    vnir, swir = (
+        lazy_stack(product, [rasters[d]], headers[d].shape, headers[d].dtype, rows) for d in FILES
+    )
+    return vnir, swir
+
+
+def _on_grid(
+    swir: da.Array, shape: tuple[int, ...], shift: list[int], rows: int
+) -> tuple[da.Array, NDArray[np.bool_]]:
+    """Return SW on VN's grid of `shape`, lazily, cut and padded; and where it was padded (y, x)."""
+    beyond = np.ones(shape, bool)
+    kept: list[slice] = [slice(None)]
+    inside, pads = [], [(0, 0)]
+    for wanted, there, off in zip(shape, swir.shape[1:], shift, strict=True):
+        first, end = max(0, off), min(there, wanted + off)
+        kept.append(slice(first, end))
+        inside.append(slice(first - off, end - off))
+        pads.append((first - off, wanted - (end - off)))
+    beyond[tuple(inside)] = False
+    if swir.shape[1:] == shape and not beyond.any():
+        return swir, beyond
+    moved = da.pad(swir[tuple(kept)], pads, constant_values=NODATA)
+    return moved.rechunk((-1, rows, -1)), beyond
+
+
+def _vacated(scene: xr.Dataset, beyond: NDArray[np.bool_]) -> xr.DataArray:
+    """Return the samples of SW outside of its raster (band, y, x), lazily, in chunks as `dn`."""
+    rows = da.from_array(beyond, chunks=scene.dn.data.chunks[1:])
+    swir = da.from_array(scene.detector.values == "SWIR", chunks=-1)
+    return xr.DataArray(swir[:, None, None] & rows, dims=("band", "y", "x"))

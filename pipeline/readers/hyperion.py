@@ -14,7 +14,7 @@ from pipeline.readers import metadata
 from pipeline.readers.product import Member, Product
 from pipeline.readers.raster import Header, RasterStack, read_headers
 from pipeline.readers.scene import Bands, scene_dataset, view_zenith
-from pipeline.sensors import HYPERION_BANDS, hyperion_bands, hyperion_detectors
+from pipeline.sensors.hyperion import HYPERION_BANDS, hyperion_bands, hyperion_detectors
 from storage.schema import SceneError
 
 LOOKED_FOR = "Hyperion L1T / L1GST (EO1H*_B001_L1T.TIF ... _B242_L1T.TIF and *_MTL_*.TXT)"

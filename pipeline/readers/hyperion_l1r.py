@@ -15,7 +15,7 @@ from pipeline.readers.hdf4 import HdfFile, lazy_cube
 from pipeline.readers.hyperion import scene_id, sun_and_time
 from pipeline.readers.product import Member, Product
 from pipeline.readers.scene import Bands, scene_dataset
-from pipeline.sensors import HYPERION_BANDS, hyperion_detectors
+from pipeline.sensors.hyperion import HYPERION_BANDS, hyperion_detectors
 from storage.schema import SceneError
 
 LOOKED_FOR = "Hyperion L1R (EO1H*.L1R, .AUX and .MET)"

@@ -7,6 +7,7 @@ import xarray as xr
 from pipeline.steps.bands import bands
 from pipeline.steps.masks import mask
 from pipeline.steps.normalize import normalize
+from pipeline.steps.product_reflectance import product_reflectance
 from pipeline.steps.radiance import radiance
 from pipeline.steps.reflectance import reflectance
 
@@ -15,6 +16,7 @@ STEPS: dict[str, Callable[..., xr.Dataset]] = {
     "radiance": radiance,
     "mask": mask,
     "reflectance": reflectance,
+    "product_reflectance": product_reflectance,
     "normalize": normalize,
 }
 """By the name that a recipe gives them; `tile` comes last and is no step: it needs the split."""

@@ -1,10 +1,14 @@
 """Keep a named list of bands."""
 
+import logging
+
 import xarray as xr
 
 from pipeline.selection import only_bands
 from pipeline.sensors import band_list
 from storage.schema import SceneError
+
+logger = logging.getLogger(__name__)
 
 
 def bands(scene: xr.Dataset, *, name: str) -> xr.Dataset:
@@ -12,7 +16,8 @@ def bands(scene: xr.Dataset, *, name: str) -> xr.Dataset:
 
     Args:
         scene: Any variables on `band`.
-        name: `hyperglobal` or `calibrated`, see `pipeline/tables/band_lists.csv`.
+        name: `hyperglobal`, `calibrated` or another list of `pipeline.sensors.SENSORS`. One whose
+            source nobody read (its `doubt`) is warned of, and the doubt recorded.
 
     Raises:
         KeyError: The sensor has no such list.
@@ -30,4 +35,7 @@ def bands(scene: xr.Dataset, *, name: str) -> xr.Dataset:
     kept = scene.isel(band=index).assign(dn=only_bands(scene.dn, index))
     step = {"step": "bands", "name": name, "version": wanted.version,
             "count": len(wanted.bands), "source": wanted.source}  # fmt: skip
+    if wanted.doubt:
+        logger.warning("band list %s of %s: %s", name, wanted.sensor, wanted.doubt)
+        step["doubt"] = wanted.doubt
     return kept.assign_attrs(steps=[*scene.attrs["steps"], step])

@@ -13,10 +13,16 @@ def radiance(scene: xr.Dataset) -> xr.Dataset:
     scene's `fill`. `dn` stays, as `mask` looks at it; `mask` puts NaN where `dn` is nodata.
 
     Raises:
-        SchemaError: `mask` came first, or the product scales its radiance in a way unknown.
+        SchemaError: `mask` came first, the product is no radiance (attrs `quantity`), or scales it
+            in a way unknown.
     """
     if "valid" in scene:
         raise SchemaError("radiance must come before mask, which puts NaN into it; got it after")
+    if (quantity := scene.attrs.get("quantity", "radiance")) != "radiance":
+        raise SchemaError(
+            f"{scene.attrs['scene_id']}: dn must be radiance, got {quantity}, from which radiance "
+            "cannot be had back; use the step product_reflectance, after mask, instead"
+        )
     if (factor := scene.attrs.get("scale_factor", 1)) != 1:
         raise SchemaError(
             f"{scene.attrs['scene_id']}: ScaleFactor must be 1, got {factor}, whose meaning is not "

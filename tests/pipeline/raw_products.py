@@ -104,16 +104,34 @@ def ahsi_dn(rows=70, cols=80, *, seed=1):
 
 
 def write_ahsi(
-    folder, dn=None, *, name=AHSI_NAME, ext="tif", swapped=False, separator=",", columns=2, **xml
+    folder,
+    dn=None,
+    *,
+    name=AHSI_NAME,
+    ext="tif",
+    swapped=False,
+    separator=",",
+    columns=2,
+    counts=(150, 180),
+    swir=None,
+    origin=(0, 0),
+    **xml,
 ):
-    """An AHSI product folder; `swapped` word order, separator and columns as GF-5 has them."""
+    """An AHSI product folder; `swapped` word order, separator and columns as GF-5 has them.
+
+    `counts` of VNIR and SWIR bands; `swir`: an SW raster of its own, its pixel (0, 0) where the
+    pixel `origin` (row, column) of VN is.
+    """
     folder.mkdir(parents=True)
     dn = ahsi_dn() if dn is None else dn
     rows, cols = dn.shape[1:]
-    for stem, cube in (("VN", dn[:150]), ("SW", dn[150:])):
+    swir = dn[counts[0] :] if swir is None else swir
+    for stem, cube, place in (("VN", dn[: counts[0]], (0, 0)), ("SW", swir, origin)):
         write_tif(folder / f"{name}_{stem}.{ext}", cube)
-        (folder / f"{name}_{stem}.rpb").write_text(rpb_text(rows, cols))
-    for detector, count, first, step in (("VNIR", 150, 387.0, 4.3), ("SWIR", 180, 1009.0, 8.4)):
+        (folder / f"{name}_{stem}.rpb").write_text(rpb_text(rows, cols, origin=place))
+    steps = {150: 4.3, 180: 8.4, 76: 8.6, 90: 16.8}  # nm
+    for detector, count, first in (("VNIR", counts[0], 387.0), ("SWIR", counts[1], 1009.0)):
+        step = steps[count]
         gain = np.linspace(0.09, 0.03, count)
         if detector == "SWIR":
             gain[42:45] = [-0.0002, -0.0004, 0.0]
@@ -129,7 +147,8 @@ def write_ahsi(
             prefix = name.partition("_")[0]
             (folder / f"{prefix}_AHSI_{words}.raw").write_text("\n".join(lines) + "\n")
     values = {
-        "SatelliteID": "GF5B", "BandsCount": 330, "StartTime": "2023-10-31 11:02:11.250000",
+        "SatelliteID": name.partition("_")[0], "SensorID": "AHSI",
+        "BandsCount": sum(counts), "StartTime": "2023-10-31 11:02:11.250000",
         "SolarAzimuth": 168.2, "SolarZenith": 60.0, "SatelliteZenith": 2.3,
         "LinesInPixels": rows, "SamplesInPixels": cols, "ScaleFactor": 1,
     } | xml  # fmt: skip
@@ -139,10 +158,14 @@ def write_ahsi(
     return folder
 
 
-def rpb_text(rows, cols):
-    """RPC of a north-up image: sample grows with longitude, line falls with latitude."""
+def rpb_text(rows, cols, *, origin=(0, 0)):
+    """RPC of a north-up image: sample grows with longitude, line falls with latitude.
+
+    `origin` (row, column): what lies there by the default is pixel (0, 0).
+    """
     values = {
-        "lineOffset": rows / 2 - 0.5, "sampOffset": cols / 2 - 0.5, "latOffset": 52.4,
+        "lineOffset": rows / 2 - 0.5 - origin[0], "sampOffset": cols / 2 - 0.5 - origin[1],
+        "latOffset": 52.4,
         "longOffset": 13.0, "heightOffset": 40, "lineScale": rows / 2, "sampScale": cols / 2,
         "latScale": rows / 2 * 0.0003, "longScale": cols / 2 * 0.0004, "heightScale": 500,
     }  # fmt: skip

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from pipeline.sensors import band_list, hyperion_bands, solar_irradiance
+from pipeline.sensors import band_list, solar_irradiance
 from pipeline.steps.bands import bands
 from pipeline.steps.masks import empty_columns, mask
 from pipeline.steps.normalize import normalize
@@ -212,20 +212,6 @@ def test_reflectance_rejects_an_impossible_sun(dn, elevation):
 def test_reflectance_rejects_a_scene_without_radiance(dn):
     with pytest.raises(SchemaError, match="needs the step radiance"):
         reflectance(make_scene(dn))
-
-
-def test_band_irradiance_agrees_with_the_table_computed_elsewhere():
-    import csv
-
-    from pipeline.sensors import TABLES
-
-    lines = [
-        x for x in (TABLES / "hyperion_bands.csv").read_text().splitlines() if not x.startswith("#")
-    ]
-    expected = [float(row["esun_tsis1v2"]) for row in csv.DictReader(lines)]
-    table = hyperion_bands()
-    got = band_irradiance(table["wavelength"], table["fwhm"])
-    np.testing.assert_allclose(got, expected, rtol=2e-3)
 
 
 def test_band_irradiance_rejects_bands_outside_of_the_table():
