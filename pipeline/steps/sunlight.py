@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from pipeline.sensors import TABLES, _rows, solar_irradiance
+from pipeline.sensors import SENSORS, TABLES, solar_irradiance
 from storage.schema import SchemaError
 
 type Floats = NDArray[np.float64]
@@ -120,12 +120,12 @@ def solar_e490() -> tuple[Floats, Floats]:
 
 
 def _usgs(scene: xr.Dataset) -> Floats:
-    """Return the published irradiance of Hyperion's bands; NaN for its zeros in bands 235-242."""
-    if scene.attrs["sensor"] != "hyperion":
+    """Return the published irradiance of the scene's bands; NaN for Hyperion's bands 235-242."""
+    sensor = SENSORS[scene.attrs["sensor"]]
+    if "usgs" not in sensor.irradiance:
         raise SchemaError(
             f"{scene.attrs['scene_id']}: solar usgs is a table of Hyperion's bands, got sensor "
-            f"{scene.attrs['sensor']}; choose tsis1 or e490"
+            f"{sensor.name}; choose tsis1 or e490"
         )
-    table = [float(row["esun_usgs"] or "nan") for row in _rows("hyperion_bands.csv")]
-    found: Floats = np.array(table)[scene.band.values - 1]
-    return np.where(found > 0, found, np.nan)
+    order = np.searchsorted(sensor.band, scene.band.values)
+    return sensor.irradiance["usgs"][order]
