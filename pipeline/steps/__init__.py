@@ -10,11 +10,13 @@ from pipeline.steps.normalize import normalize
 from pipeline.steps.product_reflectance import product_reflectance
 from pipeline.steps.radiance import radiance
 from pipeline.steps.reflectance import reflectance
+from pipeline.steps.scores import scores
 
 STEPS: dict[str, Callable[..., xr.Dataset]] = {
     "bands": bands,
     "radiance": radiance,
     "mask": mask,
+    "scores": scores,
     "reflectance": reflectance,
     "product_reflectance": product_reflectance,
     "normalize": normalize,

@@ -127,5 +127,5 @@ def _usgs(scene: xr.Dataset) -> Floats:
             f"{scene.attrs['scene_id']}: solar usgs is a table of Hyperion's bands, got sensor "
             f"{sensor.name}; choose tsis1 or e490"
         )
-    order = np.searchsorted(sensor.band, scene.band.values)
-    return sensor.irradiance["usgs"][order]
+    found: Floats = sensor.irradiance["usgs"][np.searchsorted(sensor.band, scene.band.values)]
+    return found
