@@ -11,6 +11,7 @@ from pipeline.steps.product_reflectance import product_reflectance
 from pipeline.steps.radiance import radiance
 from pipeline.steps.reflectance import reflectance
 from pipeline.steps.scores import scores
+from pipeline.steps.surface import surface
 
 STEPS: dict[str, Callable[..., xr.Dataset]] = {
     "bands": bands,
@@ -19,6 +20,7 @@ STEPS: dict[str, Callable[..., xr.Dataset]] = {
     "scores": scores,
     "reflectance": reflectance,
     "product_reflectance": product_reflectance,
+    "surface": surface,
     "normalize": normalize,
 }
 """By the name that a recipe gives them; `tile` comes last and is no step: it needs the split."""
