@@ -7,7 +7,9 @@ import dask.array as da
 import numpy as np
 import pytest
 import xarray as xr
+import yaml
 
+from pipeline.recipe import load_recipe
 from pipeline.sensors import SENSORS, TABLES, band_list
 from pipeline.steps.bands import bands
 from pipeline.steps.masks import mask
@@ -227,6 +229,19 @@ def test_thresholds_are_parameters_and_recorded():
     out = scores(scene, cloud_hot=0.5)
     assert not out.cloud.any()
     assert out.attrs["steps"][-1]["cloud_hot"] == 0.5
+
+
+def test_a_recipe_takes_it_with_its_defaults(tmp_path):
+    recipe = {
+        "name": "r",
+        "steps": [{"radiance": None}, {"mask": None}, {"scores": {"cloud_hot": 0.1}},
+                  {"surface": {"method": "dark_object"}}, {"tile": None}],
+    }  # fmt: skip
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump(recipe))
+    steps = load_recipe(tmp_path / "r.yaml").steps
+    assert steps[2]["scores"]["cloud_hot"] == 0.1
+    assert steps[2]["scores"]["cirrus"] == 0.01
+    assert steps[3]["surface"]["solar"] == "tsis1"
 
 
 def test_needs_mask_before_it():
