@@ -54,7 +54,8 @@ def scores(
 
     Each rule looks at the reflectance at the top of the atmosphere in a few bands, made from `dn`:
     the kept, calibrated bands with a positive gain that are nearest to `NOMINAL`. A mask whose
-    bands are not there is not made, and the step records why. The names of those made are in attrs
+    bands are not there is not made, and the step records why. Of a product that is surface
+    reflectance (attrs `quantity`) that is taken as it is. The names of those made are in attrs
     `masks`. A mask is False where the pixel is not valid or one of its samples is dead.
 
     Rules on single pixels confuse: bright white rock, sand and roofs with cloud; thin cloud over
@@ -199,7 +200,7 @@ def _choose(scene: xr.Dataset, usable: Bools, tolerance: float) -> dict[str, int
 def _unavailable(scene: xr.Dataset, chosen: Mapping[str, int], tolerance: float) -> dict[str, str]:
     """Return the masks that cannot be made from reflectance, and why."""
     elevation = scene.attrs["sun_elevation"]
-    if not 0 < elevation <= 90:
+    if not _is_reflectance(scene) and not 0 < elevation <= 90:
         return dict.fromkeys(RULES, f"sun_elevation is {elevation}")
     if (factor := scene.attrs.get("scale_factor", 1)) != 1:
         return dict.fromkeys(RULES, f"ScaleFactor is {factor}, whose meaning is not documented")
@@ -208,7 +209,14 @@ def _unavailable(scene: xr.Dataset, chosen: Mapping[str, int], tolerance: float)
         missing = [f"{NOMINAL[band]:g} nm" for band in needed if band not in chosen]
         if missing:
             reasons[name] = f"no usable band within {tolerance:g} nm of {', '.join(missing)}"
+    if _is_reflectance(scene):
+        reasons["cirrus"] = "surface reflectance says nothing of the air"
     return reasons
+
+
+def _is_reflectance(scene: xr.Dataset) -> bool:
+    """Say whether the product's integers are surface reflectance already."""
+    return bool(scene.attrs.get("quantity") == "surface reflectance")
 
 
 def _from_reflectance(
@@ -219,9 +227,14 @@ def _from_reflectance(
     if not rules:
         return {}
     some = scene.isel(band=list(chosen.values()))
-    factor = reflectance_factor(some, solar) * some.gain.astype("float32")
-    offset = reflectance_factor(some, solar) * some.offset.astype("float32")
-    toa = (some.dn.astype("float32") * factor + offset).where(~some.dead)
+    measured = ~some.dead
+    if _is_reflectance(scene):
+        factor = xr.ones_like(some.gain, dtype="float32")
+        measured &= some.dn != scene.attrs["nodata"]
+    else:
+        factor = reflectance_factor(some, solar)
+    gain, offset = some.gain.astype("float32") * factor, some.offset.astype("float32") * factor
+    toa = (some.dn.astype("float32") * gain + offset).where(measured)
     data = toa.transpose("band", "y", "x").data.rechunk({0: -1})
     judge = partial(_judge, names=tuple(chosen), rules=rules, limits=limits)
     found = data.map_blocks(judge, dtype=bool, chunks=((len(rules),), *data.chunks[1:]))

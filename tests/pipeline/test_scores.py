@@ -224,6 +224,21 @@ def test_without_a_sun_only_saturation_is_known():
     assert out.attrs["steps"][-1]["unavailable"]["cloud"] == "sun_elevation is nan"
 
 
+def test_surface_reflectance_is_taken_as_it_is():
+    toa = scene_of(LOW_CLOUD, SNOW, SPECTRA["coastal_seawater"], sun_elevation=np.nan)
+    dn = np.rint(10000 * np.stack([LOW_CLOUD, SNOW, SPECTRA["coastal_seawater"]])).T
+    dn = np.repeat(dn[:, :, None], 2, axis=2).astype("int16")
+    dn[200:, :, 0] = -32768  # bands that the supplier left empty
+    scene = toa.assign(dn=(toa.dn.dims, da.from_array(dn))).assign_coords(gain=0 * toa.gain + 1e-4)
+    scene = scene.assign_attrs(quantity="surface reflectance", nodata=-32768)
+    out = scores(mask(scene))
+    reason = out.attrs["steps"][-1]["unavailable"]
+    assert reason == {"cirrus": "surface reflectance says nothing of the air"}
+    np.testing.assert_array_equal(out.cloud, [[False, True], [False] * 2, [False] * 2])
+    np.testing.assert_array_equal(out.snow.all("x"), [False, True, False])
+    np.testing.assert_array_equal(out.water.all("x"), [False, False, True])
+
+
 def test_thresholds_are_parameters_and_recorded():
     scene = mask(scene_of(LOW_CLOUD))
     out = scores(scene, cloud_hot=0.5)
