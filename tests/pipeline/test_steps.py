@@ -9,7 +9,8 @@ from pipeline.steps.bands import bands
 from pipeline.steps.masks import empty_columns, mask
 from pipeline.steps.normalize import normalize
 from pipeline.steps.radiance import radiance
-from pipeline.steps.reflectance import band_irradiance, earth_sun_distance, reflectance
+from pipeline.steps.reflectance import reflectance
+from pipeline.steps.sunlight import band_irradiance, earth_sun_distance
 from storage.schema import SceneError, SchemaError
 
 GAIN = np.array([0.025, 0.025, 0.0125, -0.1, 0.0])
