@@ -5,13 +5,21 @@ from collections.abc import Callable
 import xarray as xr
 
 from pipeline.steps.bands import bands
+from pipeline.steps.coregister import coregister
+from pipeline.steps.destripe import destripe
+from pipeline.steps.detectors import detectors
 from pipeline.steps.masks import mask
 from pipeline.steps.normalize import normalize
 from pipeline.steps.radiance import radiance
 from pipeline.steps.reflectance import reflectance
+from pipeline.steps.smile import smile
 
 STEPS: dict[str, Callable[..., xr.Dataset]] = {
     "bands": bands,
+    "detectors": detectors,
+    "destripe": destripe,
+    "coregister": coregister,
+    "smile": smile,
     "radiance": radiance,
     "mask": mask,
     "reflectance": reflectance,

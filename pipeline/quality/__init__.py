@@ -1,0 +1,1 @@
+"""Measures of quality: NumPy in, NumPy out; no files, no scenes."""
