@@ -30,7 +30,8 @@ def coregister(
 
     The step's record has for each half: `shift` [y, x] of SWIR against VNIR [pixel] and its
     `uncertainty`, `significant`, `agreeing` of `comparisons`, `applied` [y, x] [pixel], and
-    `correlation` of the pairs [before, after]. Map products pass unchanged.
+    `correlation` of the pairs [before, after];
+    None where there was nothing to compare. Map products pass unchanged.
 
     Args:
         scene: `dn` (band, y, x).
@@ -57,7 +58,7 @@ def coregister(
             "shift": [shift.y, shift.x], "uncertainty": shift.uncertainty,
             "significant": shift.significant, "agreeing": shift.agreeing,
             "comparisons": shift.comparisons, "applied": list(moved),
-            "correlation": _correlations(scene, pairs, half, moved, block_rows),
+            "correlation": _or_none(_correlations(scene, pairs, half, moved, block_rows)),
         }  # fmt: skip
     some = any(any(moved) for moved in applied)
     step |= {"applied": some, "pairs": numbers, "effect": effect}
@@ -121,6 +122,11 @@ def _whole_pixels(halves: list[Shift]) -> list[tuple[int, int]]:
     sure = [shift for shift in halves if shift.significant]
     across = _whole(float(np.mean([shift.x for shift in sure]))) if sure else 0
     return [(_whole(shift.y) if shift.significant else 0, across) for shift in halves]
+
+
+def _or_none(numbers: list[float]) -> list[float | None]:
+    """Return the numbers with None for NaN, which JSON does not have."""
+    return [number if np.isfinite(number) else None for number in numbers]
 
 
 def _whole(shift: float) -> int:

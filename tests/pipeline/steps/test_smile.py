@@ -2,9 +2,11 @@ import dask
 import numpy as np
 import pytest
 
+from pipeline.readers import open_scene
 from pipeline.steps.radiance import radiance
 from pipeline.steps.smile import smile
 from storage.schema import SchemaError
+from tests.pipeline.raw_products import write_l1r
 from tests.pipeline.scenes import scene_of
 from tests.pipeline.steps.test_destripe import never_compute
 
@@ -85,3 +87,13 @@ def test_says_why_it_did_not_look():
     assert "map geometry" in smile(mapped, resample=True).attrs["steps"][-1]["why"]
     with pytest.raises(SchemaError, match="two or more bands"):
         smile(bent().isel(band=[0, 10, 11]), resample=True)
+
+
+def test_the_l1r_reader_gives_the_wavelength_of_each_column(tmp_path):
+    scene = open_scene(write_l1r(tmp_path / "EO1H"))
+    assert scene.wavelength_column.dims == scene.fwhm_column.dims == ("band", "x")
+    assert scene.wavelength_column.dtype == scene.fwhm_column.dtype == "float32"
+    np.testing.assert_allclose(scene.wavelength_column[3], 424 + np.linspace(-1, 1, 80), rtol=1e-6)
+    np.testing.assert_allclose(scene.wavelength_column.mean("x"), scene.wavelength, rtol=1e-6)
+    effect = smile(scene).attrs["steps"][-1]["effect"]
+    assert effect["SWIR"]["max_nm"][0] == pytest.approx(1, abs=1e-3)
