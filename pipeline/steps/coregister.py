@@ -55,7 +55,8 @@ def coregister(
     effect = {}
     for half, shift, moved in zip(_HALVES, halves, applied, strict=True):
         effect[half] = {
-            "shift": [shift.y, shift.x], "uncertainty": shift.uncertainty,
+            "shift": _or_none([shift.y, shift.x]),
+            "uncertainty": _or_none([shift.uncertainty])[0],
             "significant": shift.significant, "agreeing": shift.agreeing,
             "comparisons": shift.comparisons, "applied": list(moved),
             "correlation": _or_none(_correlations(scene, pairs, half, moved, block_rows)),

@@ -1,3 +1,5 @@
+import json
+
 import dask
 import numpy as np
 import pytest
@@ -97,6 +99,7 @@ def test_featureless_water_is_not_significant():
     step = out.attrs["steps"][-1]
     assert step["applied"] is False
     assert not any(half["significant"] for half in step["effect"].values())
+    json.dumps(step, allow_nan=False)
     np.testing.assert_array_equal(out.dn, dn)
 
 
