@@ -34,7 +34,8 @@ def matches(product: Product) -> bool:
 def open_hyperion_l1r(product: Product) -> xr.Dataset:
     """Open an L1R product; reads the metadata and one line, and no other pixel.
 
-    Wavelength and FWHM are the mean over the columns of the AUX file's (USGS's own rule).
+    Wavelength and FWHM are the mean over the columns of the AUX file's (USGS's own rule), which
+    are `wavelength_column` and `fwhm_column` (band, x) [nm] float32.
     `flags`: 0 normal, 1 saturated, 2 dead, 3 flat, 4 fill. `nodata` is 0, `fill` -32767.
     Sun angles are NaN unless the MET file has them; `corners` are the lon, lat [deg] of the
     image's four corners.
@@ -66,9 +67,20 @@ def open_hyperion_l1r(product: Product) -> xr.Dataset:
         "nodata": 0, "fill": FILL, "corners": _corners(values, where),
         "sources": product.sources([image, aux, met]),
     }  # fmt: skip
-    bands = Bands(wavelength, fwhm, detector, gain, np.zeros(HYPERION_BANDS))
+    tables = {"wavelength_column": wavelength, "fwhm_column": fwhm}
+    if wavelength.shape[1] != shape[2] or fwhm.shape != wavelength.shape:
+        raise _wrong(
+            extra.where, f"tables of {shape[2]} columns", f"{wavelength.shape}, {fwhm.shape}"
+        )
+    bands = Bands(
+        wavelength.mean(axis=1), fwhm.mean(axis=1), detector, gain, np.zeros(HYPERION_BANDS)
+    )
     flags = lazy_cube(extra, "Flag Mask")
-    return scene_dataset(lazy_cube(pixels, name), bands, attrs, flags=flags)
+    scene = scene_dataset(lazy_cube(pixels, name), bands, attrs, flags=flags)
+    return scene.assign({
+        name: (("band", "x"), table.astype("float32"), {"units": "nm"})
+        for name, table in tables.items()
+    })  # fmt: skip
 
 
 def _only(product: Product, suffix: str) -> Member:
@@ -98,7 +110,7 @@ def _image_name(pixels: HdfFile) -> str:
 
 
 def _per_band(aux: HdfFile, name: str) -> NDArray[np.float64]:
-    """Return the mean over the columns of a table (band, sample)."""
+    """Return a table (band, sample) whose means over the columns are positive."""
     shape, _ = aux.datasets.get(name, ((), ""))
     if len(shape) != 2 or shape[0] != HYPERION_BANDS:
         raise _wrong(aux.where, f"a data set {name!r} ({HYPERION_BANDS} bands, sample)",
@@ -107,7 +119,7 @@ def _per_band(aux: HdfFile, name: str) -> NDArray[np.float64]:
     mean: NDArray[np.float64] = table.mean(axis=1)
     if not (np.isfinite(mean) & (mean > 0)).all():
         raise _wrong(aux.where, f"positive numbers in {name!r}", f"{mean.min()} to {mean.max()}")
-    return mean
+    return table
 
 
 def _corners(values: dict[str, str], where: str) -> dict[str, list[float]]:

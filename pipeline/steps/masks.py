@@ -20,7 +20,8 @@ def mask(scene: xr.Dataset, *, max_dead: float = 0.1) -> xr.Dataset:
     - dead: a sample that the product flags as saturated, dead, flat or overflown, or that is
       `fill`. Without flags, in sensor geometry (no `crs`): a column of a band that is `nodata`
       throughout 64 rows, while its neighbours on both sides are not, in at least half of them.
-      In map geometry columns are no detectors, and nothing is looked for.
+      In map geometry columns are no detectors, and nothing is looked for. Besides, those of
+      `bad_detector` (see `detectors`) and what `coregister` has vacated, if they are there.
     - `valid`: no border, and at most `max_dead` of the bands that count are dead.
 
     `radiance`, if it is there, becomes NaN where the pixel is not valid or the sample is dead.
@@ -42,14 +43,17 @@ def mask(scene: xr.Dataset, *, max_dead: float = 0.1) -> xr.Dataset:
         empty |= scene.dn == scene.attrs["fill"]
     # The bands that count are few numbers in memory; indexing with them stays lazy.
     some_data = (~empty.isel(band=np.flatnonzero(counts.values))).any("band")
-    dead = _dead(scene, empty) & counts & some_data
+    dead = _dead(scene, empty)
+    for name in _step_findings(scene):
+        dead = dead | scene[name]
+    dead = dead & counts & some_data
     valid = some_data & (dead.sum("band") <= max_dead * number)
     scene = scene.assign(valid=valid, dead=dead.transpose("band", "y", "x"))
     if "radiance" in scene:
         kept = scene.radiance.where(valid & ~dead).transpose("band", "y", "x")
         scene = scene.assign(radiance=kept.assign_attrs(scene.radiance.attrs))
     step = {"step": "mask", "max_dead": max_dead, "bands_judged": number,
-            "dead_from": _dead_source(scene)}  # fmt: skip
+            "dead_from": " and ".join([_dead_source(scene), *_step_findings(scene)])}  # fmt: skip
     return scene.assign_attrs(steps=[*scene.attrs["steps"], step])
 
 
@@ -57,6 +61,10 @@ def _dead_source(scene: xr.Dataset) -> str:
     if "flags" in scene:
         return "flags"
     return "none: map geometry" if scene.attrs.get("crs") else "empty columns"
+
+
+def _step_findings(scene: xr.Dataset) -> list[str]:
+    return [name for name in ("bad_detector", "vacated") if name in scene]
 
 
 def _dead(scene: xr.Dataset, empty: xr.DataArray) -> xr.DataArray:
