@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import dask.array as da
 import numpy as np
@@ -10,11 +10,11 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from pipeline.geolocation import Floats, lonlat
+from pipeline.quality.tiles import MEASURES, Limits, Measure, broken, window_mean
 from storage.schema import TILE_SIZE, SceneError, SchemaError
 
 Assign = Callable[[Floats, Floats], NDArray[np.str_]]
 """Corner lon, lat (tile, 4) [deg] -> a split's name, or "" for a tile between two."""
-Limits = Mapping[Literal["min", "max"], float]
 
 _VARIABLES = {"reflectance": "1", "radiance": "W m-2 sr-1 um-1", "dn": "DN"}
 """What is cut into tiles, the first that is there, and its unit."""
@@ -29,6 +29,7 @@ class _Cutting:
 
     names: tuple[str, ...]
     """Of the (y, x) images that come with the pixels: `valid`, `dead`, then the masks."""
+    measure: tuple[Measure, ...]
     min_valid: float
     keep: Mapping[str, Limits]
     dtype: np.dtype[Any]
@@ -43,6 +44,7 @@ def tile(
     stride: int = TILE_SIZE,
     min_valid: float = 0.9,
     edges: bool = False,
+    measure: tuple[Measure, ...] = (),
     keep: Mapping[str, Limits] | None = None,
 ) -> xr.Dataset:
     """Cut a scene into 64 x 64 tiles that lie in one split, and say which of them to keep; lazy.
@@ -59,6 +61,9 @@ def tile(
         min_valid: Smallest share of valid pixels in a kept tile [1].
         edges: Add windows that end at the right and bottom edge and overlap the last ones, so
             that every pixel is in one: for maps, not for training.
+        measure: Measures of the pixels that become columns: `snr` (median over the bands of signal
+            over noise, `pipeline.quality.noise`) and `stripe_index` (median over the bands,
+            `pipeline.quality.stripes`; NaN in map geometry, where columns are no detectors).
         keep: Limits that a kept tile's columns stay within, e.g. {"cloud_fraction": {"max": 0.3}}.
             A column that is NaN breaks none; a mask that the scene's bands do not allow cannot be
             applied, which the step's entry in attrs `steps` says.
@@ -83,7 +88,9 @@ def tile(
     if stride < 1 or not 0 < min_valid <= 1:
         raise ValueError(f"stride must be >= 1, min_valid in (0, 1], got {stride}, {min_valid}")
     masks = tuple(scene.attrs.get("masks", ()))
-    rules, not_applied = _rules(keep or {}, scene)
+    rules, not_applied = _rules(keep or {}, scene, measure)
+    if scene.attrs.get("crs"):
+        measure = tuple(name for name in measure if name != "stripe_index")
     name = next(name for name in _VARIABLES if name in scene)
     shape = scene.sizes["y"], scene.sizes["x"]
     rows, cols = _corners(shape, stride, edges=edges)
@@ -97,12 +104,13 @@ def tile(
     images |= {mask: scene[mask] for mask in masks}
     dtype = np.dtype("float32" if scene[name].dtype.kind == "f" else "int16")
     cutting = _Cutting(
-        tuple(images), min_valid, rules, dtype, scene.sizes["band"], scene.attrs["scene_id"]
-    )
+        tuple(images), measure, min_valid, rules, dtype, scene.sizes["band"],
+        scene.attrs["scene_id"],
+    )  # fmt: skip
     cut = _cut(scene[name], list(images.values()), (rows[here], cols[here]), cutting)
     step = {"step": "tile", "size": TILE_SIZE, "stride": stride, "min_valid": min_valid,
-            "edges": edges, "keep": {k: dict(v) for k, v in (keep or {}).items()},
-            "not_applied": not_applied}  # fmt: skip
+            "edges": edges, "measure": list(measure), "not_applied": not_applied,
+            "keep": {column: dict(limits) for column, limits in (keep or {}).items()}}  # fmt: skip
     return xr.Dataset(
         {
             "tiles": (("tile", "band", "y", "x"), cut.pop("tiles")),
@@ -118,18 +126,22 @@ def tile(
     )  # fmt: skip
 
 
-def _rules(keep: Mapping[str, Limits], scene: xr.Dataset) -> tuple[dict[str, Limits], list[str]]:
+def _rules(
+    keep: Mapping[str, Limits], scene: xr.Dataset, measure: tuple[Measure, ...]
+) -> tuple[dict[str, Limits], list[str]]:
     """Return the rules that can be applied to the scene, and the columns of the others."""
     for column, limits in keep.items():
         if not limits or not set(limits) <= {"min", "max"}:
             raise ValueError(f"keep {column}: expected min, max or both, got {dict(limits)}")
     made = {f"{mask}_fraction" for mask in scene.attrs.get("masks", ())}
-    made |= {"valid_fraction", "dead_fraction"}
+    made |= {"valid_fraction", "dead_fraction", *measure}
     unavailable = {
         f"{mask}_fraction" for step in scene.attrs["steps"] for mask in step.get("unavailable", ())
     }
     if unknown := sorted(set(keep) - made - unavailable):
         raise SchemaError(f"keep must name columns of {sorted(made | unavailable)}, got {unknown}")
+    if scene.attrs.get("crs"):
+        made -= {"stripe_index"}
     rules = {column: limits for column, limits in keep.items() if column in made}
     return rules, sorted(set(keep) - set(rules))
 
@@ -202,7 +214,7 @@ def _outputs(cutting: _Cutting) -> dict[str, Any]:
     """Return what a strip's task makes for each tile: dtype by name."""
     columns = [f"{name}_fraction" for name in cutting.names]
     return {"tiles": cutting.dtype, "valid": "bool", "reason": _REASON,
-            **dict.fromkeys(columns, "float32")}  # fmt: skip
+            **dict.fromkeys([*columns, *cutting.measure], "float32")}  # fmt: skip
 
 
 def _part(strips: list[tuple[da.Array, int]], name: str, dtype: Any, cutting: _Cutting) -> da.Array:
@@ -231,45 +243,40 @@ def _windows(values: NDArray[Any], *rest: Any) -> NDArray[np.object_]:
     """Return one object: a dict of what `_outputs` lists, each (tile, ...), of one strip."""
     *images, places, cutting = rest
     found = _judge(dict(zip(cutting.names, images, strict=True)), places, cutting)
-    count = len(places)
+    found |= {name: np.full(len(places), np.nan) for name in cutting.measure}
     # Zeroed memory that is never touched costs nothing: only kept tiles are copied.
-    tiles = np.zeros((count, cutting.bands, *_SIDE), cutting.dtype)
-    valid = np.zeros((count, *_SIDE), bool)
+    tiles = np.zeros((len(places), cutting.bands, *_SIDE), cutting.dtype)
+    valid = np.zeros((len(places), *_SIDE), bool)
     for i, (row, col) in enumerate(places):
-        if found["reason"][i] == "":
-            window = (..., slice(row, row + TILE_SIZE), slice(col, col + TILE_SIZE))
+        if found["reason"][i]:
+            continue
+        window = (..., slice(row, row + TILE_SIZE), slice(col, col + TILE_SIZE))
+        for name in cutting.measure:
+            found[name][i] = MEASURES[name](values[window], images[0][window])
+        found["reason"][i] = broken(found, cutting.measure, cutting.keep, i)
+        if not found["reason"][i]:
             tiles[i] = _as_int16(values[window], cutting)
             valid[i] = images[0][window]
     out = np.empty((1, 1, 1), object)
-    out[0, 0, 0] = {**found, "tiles": tiles, "valid": valid}
+    columns = {n: c if n == "reason" else c.astype("float32") for n, c in found.items()}
+    out[0, 0, 0] = {**columns, "tiles": tiles, "valid": valid}
     return out
 
 
 def _judge(
     images: dict[str, NDArray[Any]], places: list[tuple[int, int]], cutting: _Cutting
 ) -> dict[str, NDArray[Any]]:
-    """Return the windows' quality columns and the first reason to reject each, "" if none."""
+    """Return the windows' means of images, and the first reason to reject each, "" if none."""
     rows, cols = np.array(places, dtype=np.int64).T
     found: dict[str, NDArray[Any]] = {
-        f"{name}_fraction": _window_mean(image, rows, cols) for name, image in images.items()
+        f"{name}_fraction": window_mean(image, rows, cols) for name, image in images.items()
     }
     found["dead_fraction"] = found["dead_fraction"] / cutting.bands
     reason = np.full(rows.size, "", _REASON)
-    reason[found["valid_fraction"] < cutting.min_valid] = "nodata"
-    for column, limits in cutting.keep.items():
-        broken = found[column] < limits.get("min", -np.inf)
-        broken |= found[column] > limits.get("max", np.inf)
-        reason[broken & (reason == "")] = column
-    return {**{name: column.astype("float32") for name, column in found.items()}, "reason": reason}
-
-
-def _window_mean(image: NDArray[Any], rows: NDArray[np.int64], cols: NDArray[np.int64]) -> Floats:
-    """Return the mean of `image` (y, x) in each window, by sums over all that is above and left."""
-    total = np.zeros((image.shape[0] + 1, image.shape[1] + 1), "int64")
-    np.cumsum(np.cumsum(image, axis=0, dtype="int64"), axis=1, out=total[1:, 1:])
-    low, right = rows + TILE_SIZE, cols + TILE_SIZE
-    inside = total[low, right] - total[rows, right] - total[low, cols] + total[rows, cols]
-    return inside / TILE_SIZE**2
+    for i in range(rows.size):
+        few = found["valid_fraction"][i] < cutting.min_valid
+        reason[i] = "nodata" if few else broken(found, tuple(found), cutting.keep, i)
+    return {**found, "reason": reason}
 
 
 def _as_int16(window: NDArray[Any], cutting: _Cutting) -> NDArray[Any]:

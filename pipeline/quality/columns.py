@@ -122,7 +122,7 @@ def column_gains(statistics: ColumnStatistics, ignored: NDArray[np.bool_]) -> Co
         left = columns * np.exp(-strong)
         spread = np.nan_to_num(index_of(left, curvatures)) ** 2 - floor / 2
         spread = np.maximum(spread, floor / 2)
-        weak, uncertainty[judged], boundaries = _split(_relative_steps(left), ground, spread)
+        weak, uncertainty[judged], boundaries = _split(_relative_steps(left), ground, spread, floor)
         sure = np.abs(weak) > _STRONG * np.sqrt(spread)[:, None]
         strong += np.where(sure | last, weak, 0)
     gain[judged] = np.exp(np.where(ignored[judged], 0, strong))
@@ -154,25 +154,39 @@ def _relative_steps(profile: Floats) -> Floats:
 
 
 def _unpredictable(covariance: Floats, samples: int) -> Floats:
-    """Return the variance of each band (band) that all others do not predict: noise."""
+    """Return the variance of each band (band) that others do not predict: noise.
+
+    The others are those around it, at most one for four samples: more would fit the noise.
+    """
     size = len(covariance)
     loaded = covariance + np.diag(np.diag(covariance) * 1e-6 + 1e-12)
-    left: Floats = 1 / np.diag(np.linalg.inv(loaded))
+    around = max(1, samples // 8)
+    left = np.empty(size)
+    for band in range(size):
+        near = slice(max(0, band - around), band + around + 1)
+        inverse = np.linalg.inv(loaded[near, near])
+        left[band] = 1 / inverse[band - near.start, band - near.start]
+        if near.start == 0 and near.stop >= size:
+            left = 1 / np.diag(inverse)
+            break
     # The fit to a sample takes off one of its degrees of freedom a band.
-    return left * samples / max(samples - size, samples / 4)
+    fitted = min(size, 2 * around + 1)
+    return left * samples / max(samples - fitted, samples / 4)
 
 
 def _split(
-    steps: Floats, ground: Floats, spread: Floats
+    steps: Floats, ground: Floats, spread: Floats, floor: Floats
 ) -> tuple[Floats, Floats, NDArray[np.bool_]]:
     """Return gains (band, x), logarithmic, their uncertainty (band) and boundaries (x - 1).
 
-    From `steps` (band, x - 1), the variance of the ground's (band, band) and of gains (band).
+    From `steps` (band, x - 1), the variance of the ground's (band, band), of gains (band) and of
+    the noise in steps, `floor` (band).
     In the directions of the ground's own spread, over that of the gains, both are uncorrelated.
     """
     weight = 1 / np.sqrt(spread)
     variance, direction = np.linalg.eigh(ground * weight[:, None] * weight)
-    variance = np.maximum(variance, 1e-6)
+    # Fewer samples than bands leave directions in which no noise was seen.
+    variance = np.maximum(variance, max(1e-6, float(np.median(floor * weight**2))))
     missing = ~np.isfinite(steps).any(axis=0)
     seen = direction.T @ (np.where(np.isfinite(steps), steps, 0) * weight[:, None])
     is_ground = variance > _GROUND

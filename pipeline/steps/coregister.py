@@ -149,7 +149,8 @@ def _shifted(scene: xr.Dataset, applied: list[tuple[int, int]]) -> xr.Dataset:
     """Return the scene with SWIR moved by the halves' shifts, lazily."""
     swir = xr.DataArray(scene.detector.values == "SWIR", dims="band")
     across = applied[0][1]
-    empty = {"dn": scene.attrs["nodata"], "flags": 0, "bad_detector": False}
+    empty = {"dn": scene.attrs["nodata"], "dn_delivered": scene.attrs["nodata"], "flags": 0,
+             "bad_detector": False, "vacated": True}  # fmt: skip
     new = {}
     for name in (name for name in empty if name in scene):
         moved = scene[name].shift(x=-across, fill_value=empty[name])
@@ -161,6 +162,8 @@ def _shifted(scene: xr.Dataset, applied: list[tuple[int, int]]) -> xr.Dataset:
     place = _along_track(place.shift(x=-across, fill_value=True), applied, True)
     vacated = (swir & place).transpose("band", "y", "x")
     vacated = _like(vacated.assign_coords(band=scene.band), scene.dn)
+    # The reader may have moved SWIR already.
+    vacated = new["vacated"] | vacated if "vacated" in new else vacated
     return scene.assign({**new, "vacated": vacated})
 
 

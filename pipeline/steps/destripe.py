@@ -34,7 +34,8 @@ def destripe(scene: xr.Dataset, *, threshold: float = 3.0, largest: float = 0.3)
     gain and by more than its uncertainty, which the ground adds to, and by `largest` at most:
     beyond, a detector is broken. `dn` keeps its dtype and is
     rounded, so corrections under half a count change nothing. Samples of other columns, nodata,
-    fill, flagged samples and those of `bad_detector` stay bit for bit.
+    fill, flagged samples and those of `bad_detector` stay bit for bit. The integers before are
+    kept as `dn_delivered`, which tell where the detector was saturated.
 
     The step's record has per detector: `bands` judged; `striped`, those whose index is over
     `threshold` times its noise and over half a count; their `stripe_index` (the median over the
@@ -60,9 +61,10 @@ def destripe(scene: xr.Dataset, *, threshold: float = 3.0, largest: float = 0.3)
     for name, part in _gather(scene, bad).items():
         found, effects[name] = _gains(part, bad[part.place], threshold, largest)
         gain[part.place] = found
-    corrected = _corrected(scene, gain, bad) if (gain != 1).any() else scene.dn
+    corrected = _corrected(scene, gain, bad)
     applied = bool((gain != 1).any())
-    return recorded(scene.assign(dn=corrected), {**step, "applied": applied, "effect": effects})
+    new = scene.assign(dn=corrected, dn_delivered=scene.dn) if applied else scene
+    return recorded(new, {**step, "applied": applied, "effect": effects})
 
 
 def destripe_array(

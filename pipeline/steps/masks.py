@@ -1,5 +1,8 @@
 """Which pixels and samples hold a measurement."""
 
+from functools import reduce
+from operator import or_
+
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
@@ -42,12 +45,12 @@ def mask(scene: xr.Dataset, *, max_dead: float = 0.1) -> xr.Dataset:
     if "fill" in scene.attrs:
         empty |= scene.dn == scene.attrs["fill"]
     # The bands that count are few numbers in memory; indexing with them stays lazy.
-    some_data = (~empty.isel(band=np.flatnonzero(counts.values))).any("band")
-    dead = _dead(scene, empty)
-    for name in _step_findings(scene):
-        dead = dead | scene[name]
-    dead = dead & counts & some_data
-    valid = some_data & (dead.sum("band") <= max_dead * number)
+    judged = empty if counts.all() else empty.isel(band=np.flatnonzero(counts.values))
+    valid = some_data = ~judged.all("band")
+    dead = xr.zeros_like(empty)
+    if found := _dead(scene, empty):
+        dead = reduce(or_, found) & counts & some_data
+        valid = some_data & (dead.sum("band") <= max_dead * number)
     scene = scene.assign(valid=valid, dead=dead.transpose("band", "y", "x"))
     if "radiance" in scene:
         kept = scene.radiance.where(valid & ~dead).transpose("band", "y", "x")
@@ -67,17 +70,16 @@ def _step_findings(scene: xr.Dataset) -> list[str]:
     return [name for name in ("bad_detector", "vacated") if name in scene]
 
 
-def _dead(scene: xr.Dataset, empty: xr.DataArray) -> xr.DataArray:
-    """Return which samples come from dead detectors (band, y, x)."""
+def _dead(scene: xr.Dataset, empty: xr.DataArray) -> list[xr.DataArray]:
+    """Return what says which samples come from dead detectors, each (band, y, x) or (band, x)."""
+    found: list[xr.DataArray] = [scene[name] for name in _step_findings(scene)]
     source = _dead_source(scene)
     if source == "flags":
-        flagged: xr.DataArray = scene.flags.isin(_BAD_FLAGS)
-        fill: xr.DataArray = scene.dn == scene.attrs["fill"]
-        return flagged | fill
+        return [scene.flags.isin(_BAD_FLAGS), scene.dn == scene.attrs["fill"], *found]
     if source == "empty columns":
-        found: xr.DataArray = empty.copy(data=empty.data.map_blocks(empty_columns, dtype=bool))
-        return found
-    return xr.zeros_like(empty)
+        columns = empty.data.map_blocks(empty_columns, dtype=bool)
+        return [empty.copy(data=columns), *found]
+    return found
 
 
 def empty_columns(empty: NDArray[np.bool_]) -> NDArray[np.bool_]:

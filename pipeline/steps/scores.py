@@ -93,7 +93,7 @@ def scores(
             vegetation of the USGS library sends up, and more than a shaded bright soil does.
 
     `saturated`: a calibrated band is flagged as saturated (Hyperion's code 1) or, in a product
-    without flags, has a DN of at least `CEILING`. Resampling to a map can hide a saturated sample.
+    without flags, has a delivered DN of at least `CEILING`. Resampling can hide a saturated sample.
 
     Raises:
         SchemaError: `mask` did not come before, or a table for another sensor was asked for.
@@ -265,5 +265,6 @@ def _saturated(scene: xr.Dataset, usable: Bools) -> xr.DataArray:
     if "flags" in scene:
         flagged: xr.DataArray = (some.flags == 1).any("band")
         return flagged
-    full: xr.DataArray = (some.dn >= CEILING[scene.attrs["sensor"]]).any("band")
+    delivered = some.dn_delivered if "dn_delivered" in some else some.dn
+    full: xr.DataArray = (delivered >= CEILING[scene.attrs["sensor"]]).any("band")
     return full

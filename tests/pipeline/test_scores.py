@@ -262,3 +262,14 @@ def test_a_recipe_takes_it_with_its_defaults(tmp_path):
 def test_needs_mask_before_it():
     with pytest.raises(SchemaError, match="the step mask before it"):
         scores(scene_of(LOW_CLOUD))
+
+
+def test_saturation_is_told_from_the_integers_as_delivered():
+    scene = mask(scene_of(np.full(330, 0.1), sensor=SENSORS["ahsi"]))
+    # Destriping moved a full sample below the ceiling, and one that was not full over it.
+    delivered = scene.dn.copy(data=scene.dn.data.compute())
+    after = delivered.copy(deep=True)
+    delivered[9, 0, 0], after[9, 0, 0] = 4095, 4010
+    delivered[9, 0, 1], after[9, 0, 1] = 4000, 4100
+    out = scores(scene.assign(dn=after, dn_delivered=delivered))
+    np.testing.assert_array_equal(out.saturated, [[True, False]])

@@ -192,3 +192,57 @@ def test_rejects_a_scene_without_mask_and_impossible_rules(dn):
     for wrong in ({"stride": 0}, {"min_valid": 0}, {"min_valid": 1.1}):
         with pytest.raises(ValueError, match="must be"):
             tile(scene, to_train, **wrong)
+
+
+def with_masks(scene, **masks):
+    images = {name: (("y", "x"), da.from_array(image)) for name, image in masks.items()}
+    return scene.assign(images).assign_attrs(masks=list(masks))
+
+
+def test_rules_name_columns_and_the_first_broken_one_is_the_reason(dn):
+    cloud, water = np.zeros((200, 150), bool), np.zeros((200, 150), bool)
+    cloud[:64, :32] = True  # half of tile (0, 0)
+    cloud[64:128, 64:80] = True  # a quarter of tile (64, 64)
+    water[:64, :64] = True
+    rules = {"water_fraction": {"max": 0.9}, "cloud_fraction": {"max": 0.3}}
+    scene = with_masks(make_scene(dn), cloud=cloud, water=water)
+    out = tile(scene, to_train, keep=rules).compute()
+    assert out.reason.values.tolist() == ["water_fraction", "", "", "", "", ""]
+    np.testing.assert_array_equal(out.cloud_fraction, np.float32([0.5, 0, 0, 0.25, 0, 0]))
+    swapped = tile(scene, to_train, keep=dict(reversed(rules.items())))
+    assert kept_tiles(swapped).attrs["counts"] == {
+        "in": 6, "kept": 5, "rejected": {"cloud_fraction": 1},
+    }  # fmt: skip
+    assert swapped.attrs["steps"][-1]["keep"]["cloud_fraction"] == {"max": 0.3}
+    assert "masks" not in out.attrs
+
+
+def test_measures_of_pixels_are_columns_and_rules(dn):
+    rng = np.random.default_rng(1)
+    clean = np.broadcast_to(np.arange(2000, 2012)[:, None, None] * 2.0, (12, 128, 128)).copy()
+    clean[:, 64:] += rng.normal(0, 400, (12, 64, 128))
+    clean[:, :64] += rng.normal(0, 20, (12, 64, 128))
+    corners = {"ul": [13.0, 52.1], "ur": [13.1, 52.1], "ll": [13.0, 52.0], "lr": [13.1, 52.0]}
+    scene = make_scene(clean.round().astype("int16"), crs=None, corners=corners)
+    out = tile(
+        scene, to_train, measure=("snr", "stripe_index"), keep={"snr": {"min": 50}}
+    ).compute()
+    assert out.reason.values.tolist() == ["", "", "snr", "snr"]
+    np.testing.assert_allclose(out.snr, [200, 200, 10, 10], rtol=0.3)
+    assert (out.stripe_index[:2] < 0.002).all()
+    on_map = tile(
+        make_scene(dn), to_train, measure=("stripe_index",), keep={"stripe_index": {"max": 1}}
+    )
+    assert "stripe_index" not in on_map
+    assert on_map.attrs["steps"][-1]["not_applied"] == ["stripe_index"]
+
+
+def test_a_rule_on_a_mask_that_the_bands_do_not_allow_is_said_not_to_apply(dn):
+    scene = make_scene(dn, steps=[{"step": "scores", "unavailable": {"cirrus": "no band"}}])
+    out = kept(scene, to_train, keep={"cirrus_fraction": {"max": 0.1}})
+    assert out.attrs["counts"]["kept"] == 6
+    assert out.attrs["steps"][-1]["not_applied"] == ["cirrus_fraction"]
+    with pytest.raises(SchemaError, match=r"keep must name columns.*got \['fog_fraction'\]"):
+        tile(scene, to_train, keep={"fog_fraction": {"max": 0.1}})
+    with pytest.raises(ValueError, match="expected min, max or both"):
+        tile(scene, to_train, keep={"cirrus_fraction": {"most": 0.1}})

@@ -123,3 +123,16 @@ def test_the_real_products_are_registered(name):
         assert half["significant"]
         assert np.abs(half["shift"]).max() < 0.05
         assert half["applied"] == [0, 0]
+
+
+def test_what_the_reader_vacated_stays_so_and_moves_along():
+    scene, _ = scene_moved(0, 0, 1)
+    before = np.zeros(scene.dn.shape, bool)
+    before[4:, :, :10] = True
+    scene["vacated"] = (scene.dn.dims, dask.array.from_array(before, chunks=scene.dn.chunks))
+    out = coregister(scene)
+    gone = out.vacated.values
+    assert not gone[:4].any()
+    assert gone[4:, :, :9].all()
+    assert gone[4:, :, -1].all()
+    assert not gone[4:, :, 9:-1].any()

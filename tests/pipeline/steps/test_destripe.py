@@ -277,3 +277,12 @@ def test_bad_bands_of_salton_spread_into_no_other():
     np.testing.assert_allclose(out[~bad], without, rtol=1e-9)
     np.testing.assert_allclose(gain[~bad], gain_without, rtol=1e-9)
     assert (gain[bad] == 1).all()
+
+
+@pytest.mark.parametrize("rows", [40, 70])
+def test_noise_of_more_bands_than_rows_is_no_stripe(rows):
+    rng = np.random.default_rng(3)
+    values = 2000 * (1 + 0.3 * rng.standard_normal((145, rows, 130)))
+    out, gain = destripe_array(values, np.ones((rows, 130), bool))
+    assert (gain == 1).mean() > 0.999
+    assert (out == values).mean() > 0.999
