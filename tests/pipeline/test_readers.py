@@ -375,7 +375,6 @@ def test_finds_archives_and_product_folders_alone(l1t, tmp_path):
         find_scenes(tmp_path / "absent")
 
 
-@pytest.mark.xfail(strict=True, reason="raster.py does not check a zip member's CRC-32 yet")
 def test_a_zip_with_a_flipped_bit_fails_when_its_pixels_are_read(l1t, tmp_path):
     path = PACKINGS["zip"](l1t, tmp_path)
     content = bytearray(path.read_bytes())
