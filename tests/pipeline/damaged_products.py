@@ -10,8 +10,10 @@ import faulthandler
 import json
 import os
 import pickle
+import re
 import resource
 import shutil
+import subprocess
 import sys
 import tempfile
 import warnings
@@ -29,12 +31,29 @@ from storage.schema import SceneError
 from tests.pipeline import raw_products as raw
 from tests.pipeline.damages import KINDS, Damage, Files, damaged, packed
 
+PAGE = Path(__file__).parents[2] / "docs/add-a-sensor.md"
+BLOCK = re.compile(r"^```python file=make_product.py\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def write_enmap(folder: Path) -> Path:
+    """Write the product that the page on sensors makes."""
+    (script,) = BLOCK.findall(PAGE.read_text(encoding="utf-8"))
+    folder.mkdir()
+    subprocess.run([sys.executable, "-c", script], cwd=folder, check=True, capture_output=True)
+    (made,) = (folder / "raw").iterdir()
+    for file in made.iterdir():
+        file.rename(folder / file.name)
+    shutil.rmtree(folder / "raw")
+    return folder
+
+
 PRODUCTS = {
     "l1t": lambda folder: raw.write_l1t(
         folder, raw.hyperion_dn(4, 4), MAP_PROJECTION="UTM", ZONE_NUMBER=33
     ),
     "l1r": lambda folder: raw.write_l1r(folder, raw.hyperion_dn(4, 4), SUN_ELEVATION=30),
     "ahsi": lambda folder: raw.write_ahsi(folder, raw.ahsi_dn(4, 4)),
+    "enmap": write_enmap,
 }
 """One of each reader, of few bytes."""
 PACKINGS = ("zip", "tgz", "tar", "txz", "folder")

@@ -14,7 +14,7 @@ from zipfile import ZIP_DEFLATED, ZipFile
 import pytest
 
 ROOT = Path(__file__).parents[2]
-COUNTS = {"l1t": 50, "l1r": 150, "ahsi": 150}
+COUNTS = {"l1t": 50, "l1r": 150, "ahsi": 150, "enmap": 150}
 """Cases of each reader in `make test`; each of an L1T opens 242 files."""
 CHUNK = 1000
 
