@@ -105,7 +105,7 @@ def _problems(scene: xr.Dataset, valid: NDArray[np.bool_], dead: NDArray[np.floa
          f"SWIR lies up to {attrs.get('swir_shift_residual')} pixels off VNIR by the RPC"),
         (not valid.any(), "no valid pixel"),
     ]  # fmt: skip
-    return [words for there, words in found if there]
+    return [words for there, words in found if there] + list(attrs.get("notes", []))
 
 
 def ranges(numbers: list[int]) -> str:

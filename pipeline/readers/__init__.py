@@ -20,10 +20,10 @@ READERS = (
 )
 """Of each product family: does a product look like it, open it, and in words what it has."""
 
-# Wider than what can be opened, so that a product in a tar.xz is reported and not passed over.
+# Wider than what can be opened, so that a product in a 7z is reported and not passed over.
 _ARCHIVE = re.compile(r"(?i)\.(zip|tgz|txz|7z|rar|tar(\.\w+)?)$")
 _FILE = re.compile(
-    r"(?i)(_B\d{3}_L1(T|GST)\.tiff?|EO1H.*MTL.*|\.L1R?|AHSI.*_(VN|SW)\.\w*tiff?"
+    r"(?i)(_B\d{3}[_.]L1(T|GST)(\.\w+)?|EO1H.*MTL.*|\.L1(R|_[AB])?|AHSI.*_(VN|SW)\.\w*tiff?"
     r"|ENMAP.*-SPECTRAL_IMAGE\.tiff?)$"
 )
 

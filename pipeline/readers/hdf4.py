@@ -1,61 +1,50 @@
-"""HDF4 data sets as lazy arrays (band, y, x), through pyhdf: GDAL's wheels read no HDF4."""
+"""HDF4 data sets as lazy arrays (band, y, x), read by place: GDAL's wheels read no HDF4."""
 
-import threading
+import bisect
+import os
+import struct
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import accumulate
+from math import prod
 from typing import IO, Any
 
 import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
-from pyhdf.error import HDF4Error
-from pyhdf.SD import SD, SDC
 
+from pipeline.readers.hdf4_layout import DataSet, HdfError, data_sets
 from pipeline.readers.indexing import Key, covering_box
 from pipeline.readers.product import Member, Product
 from pipeline.readers.raster import chunk_rows
 from storage.schema import SceneError
 
-DTYPES = {SDC.INT16: "int16", SDC.UINT16: "uint16", SDC.UINT8: "uint8", SDC.INT8: "int8",
-          SDC.FLOAT32: "float32", SDC.FLOAT64: "float64", SDC.INT32: "int32"}  # fmt: skip
-_LOCK = threading.RLock()
-"""The HDF4 library keeps its state in globals. Reentrant: a collected file is closed anywhere."""
-
 
 class HdfFile:
     """An open HDF4 file of a product, closed when nothing refers to it any more.
 
-    Out of an archive it is read from a temporary file without a name. It travels to other
+    Out of a zip or tgz it is read from a temporary file without a name. It travels to other
     processes as the product's path alone and is opened there again.
 
     Args:
         product: Where it is.
         member: Which file.
-        content: The archive member's content, if it was copied out already.
+        opened: What `Product.files` gave for it, if it is open already.
     """
 
-    def __init__(self, product: Product, member: Member, content: IO[bytes] | None = None) -> None:
+    def __init__(
+        self, product: Product, member: Member, opened: tuple[IO[bytes], int] | None = None
+    ) -> None:
         self.product = product
         self.member = member
         self.where = product.where(member)
-        self._content: IO[bytes] | None
-        if product.kind == "folder":
-            self._content = None
-            path = str(product.path / member.name)
-        else:
-            self._content = content or product.spool([member])[member.name]
-            path = f"/dev/fd/{self._content.fileno()}"
+        self._file, start = opened or product.files([member])[member.name]
+        self._start = start
+        weakref.finalize(self, self._file.close)
         with _errors(self.where):
-            self._file: Any = SD(path)
-            # HDF4 first: it knows files by name, and would take the next owner of this
-            # descriptor's name for this very file.
-            weakref.finalize(self, _close, self._file, self._content)
-            self.datasets = {
-                name: (tuple(shape), DTYPES.get(kind, f"HDF4 type {kind}"))
-                for name, (_, shape, kind, _) in self._file.datasets().items()
-            }
+            self.data_sets: Mapping[str, DataSet] = data_sets(self._file, start, member.size)
 
     def __reduce__(self) -> tuple[object, ...]:
         return HdfFile, (self.product, self.member)
@@ -64,17 +53,51 @@ class HdfFile:
         path = self.product.path
         return str(path), path.stat().st_mtime_ns, self.member.name, self.member.size
 
-    def read(self, name: str, start: tuple[int, ...], count: tuple[int, ...]) -> NDArray[Any]:
-        """Return `count` values along each axis of data set `name`, from `start` on.
+    def read(self, name: str, first: int, end: int) -> NDArray[Any]:
+        """Return rows `first` to `end` of data set `name`, in this machine's byte order.
 
         Raises:
             SceneError: They are not in the file.
         """
+        found = self.data_sets[name]
+        dtype = np.dtype(found.dtype)
+        row = prod(found.shape[1:]) * dtype.itemsize
+        data = np.empty((end - first) * row, np.uint8)
         with _errors(self.where):
-            data = self._file.select(name)
-            values = np.asarray(data.get(start, count, (1,) * len(start)))
-            data.endaccess()
-            return values.reshape(count)
+            self._read_into(memoryview(data), found, first * row)
+        values = data.view(dtype).reshape(end - first, *found.shape[1:])
+        return values.astype(dtype.newbyteorder("="), copy=False)
+
+    def _read_into(self, out: memoryview, found: DataSet, begin: int) -> None:
+        ends = list(accumulate(size for _, size in found.pieces))
+        done = 0
+        while done < len(out):
+            piece = bisect.bisect_right(ends, begin + done)
+            offset, size = found.pieces[piece]
+            inside = begin + done - (ends[piece] - size)
+            length = min(size - inside, len(out) - done)
+            if offset < 0:
+                raise HdfError("a block that was never written")
+            part = out[done : done + length]
+            if (got := os.preadv(self._file.fileno(), [part], self._start + offset + inside)) == 0:
+                raise HdfError(f"the end at byte {offset + inside}")
+            done += got
+
+
+def open_hdf(product: Product, members: Iterable[Member]) -> list[HdfFile]:
+    """Return HDF4 files of a product, read out of an archive in one pass.
+
+    Raises:
+        SceneError: One is damaged.
+    """
+    members = list(members)
+    with ExitStack() as opened:
+        files = product.files(members)
+        for file, _ in files.values():
+            opened.enter_context(file)
+        found = [HdfFile(product, member, files[member.name]) for member in members]
+        opened.pop_all()
+        return found
 
 
 @dataclass(frozen=True)
@@ -92,40 +115,29 @@ class HdfCube:
         (b0, b1), (y0, y1), (x0, x1) = spans
         if not (b0 < b1 and y0 < y1 and x0 < x1):
             return np.empty([stop - start for start, stop in spans], self.dtype)[inside]
-        count = (y1 - y0, b1 - b0, x1 - x0)
-        return self.file.read(self.name, (y0, b0, x0), count).transpose(1, 0, 2)[inside]
+        lines = self.file.read(self.name, y0, y1)
+        return lines[:, b0:b1, x0:x1].transpose(1, 0, 2)[inside]
 
 
 def lazy_cube(file: HdfFile, name: str) -> da.Array:
     """Return data set `name` (line, band, sample) as a lazy array (band, y, x).
 
-    Reads the last line now, so that a file cut short is found at once.
     Chunks: all bands, a multiple of 64 rows, all columns.
-
-    Raises:
-        SceneError: The last line is not in the file.
     """
-    (lines, bands, samples), dtype = file.datasets[name]
-    file.read(name, (lines - 1, 0, 0), (1, bands, samples))
-    cube = HdfCube(file, name, (bands, lines, samples), np.dtype(dtype))
+    found = file.data_sets[name]
+    lines, bands, samples = found.shape
+    dtype = np.dtype(found.dtype).newbyteorder("=")
+    cube = HdfCube(file, name, (bands, lines, samples), dtype)
     rows = chunk_rows(bands, samples)
     array: da.Array = da.from_array(cube, chunks=(bands, rows, samples), asarray=False, fancy=False)
     return array
 
 
-def _close(file: Any, content: IO[bytes] | None) -> None:
-    with _LOCK:
-        file.end()
-    if content is not None:
-        content.close()
-
-
 @contextmanager
 def _errors(where: str) -> Iterator[None]:
     try:
-        with _LOCK:
-            yield
-    except (HDF4Error, ValueError) as error:
+        yield
+    except (HdfError, struct.error) as error:
         raise SceneError(
             where, expected="a whole HDF4 file", got=f"{error}",
             todo="the file is damaged or cut short: fetch the product again",

@@ -9,24 +9,33 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from pipeline.readers import metadata
+from pipeline.readers.names import entity_id
 from pipeline.readers.product import Member, Product
+from pipeline.readers.projection import notes_on_projection
 from pipeline.readers.raster import Header, RasterStack, read_headers
-from pipeline.readers.scene import Bands, scene_dataset, view_zenith
+from pipeline.readers.scene import Bands, check_grid, scene_dataset, view_zenith
+from pipeline.sensors import band_list
 from pipeline.sensors.hyperion import HYPERION_BANDS, hyperion_bands, hyperion_detectors
 from storage.schema import SceneError
 
 LOOKED_FOR = "Hyperion L1T / L1GST (EO1H*_B001_L1T.TIF ... _B242_L1T.TIF and *_MTL_*.TXT)"
-ENTITY = re.compile(r"(?i)EO1H\d{13}[01]{3}\w\w")
-_BAND = r"(.+)_B(\d{3})_(L1T|L1GST)\.tiff?"
+_BAND = r"(.+)_B(\d{3})(?:_(L1T|L1GST)\.(?:tiff?|L1T|L1GST)|\.(L1T))"
+_HDF = r".+_(?:B\d{3}|HDF)\.L1GST"
 _MTL = r".*MTL.*"
-_TIMES = ("%Y %j %H:%M:%S", "%Y %j %H:%M:%S.%f", "%Y-%m-%d")
+_TIMES = (
+    "%Y %j %H:%M:%S", "%Y %j %H:%M:%S.%f", "%Y:%j:%H:%M:%S", "%Y:%j:%H:%M:%S.%f", "%Y-%m-%d",
+)  # fmt: skip
+
+_SCALE_LOW, _SCALE_HIGH = 1e-3, 1e6
+"""Of DN per W m-2 sr-1 um-1: the known products have 40 and 80."""
 
 
 def matches(product: Product) -> bool:
     """Say whether the product has a band file or an MTL of Hyperion."""
-    return bool(product.find(_BAND) or product.find(r"EO1H.*MTL.*"))
+    return bool(product.find(_BAND) or product.find(_HDF) or product.find(r"EO1H.*MTL.*"))
 
 
 def open_hyperion(product: Product) -> xr.Dataset:
@@ -35,43 +44,55 @@ def open_hyperion(product: Product) -> xr.Dataset:
     Gains are the MTL's scaling factors inverted, wavelengths the USGS table's. `sun_azimuth` is
     given in 0..360 deg (the MTL has -180..180), `view_zenith` from SENSOR_LOOK_ANGLE.
     `scene_id` is the entity id with the level (`_1T`, `_1GST`) as in the archive's name: the
-    same entity can be there at several levels.
+    same entity can be there at several levels. Uncalibrated bands, all 0, may be missing: then
+    `band` has the others' numbers. `notes` says in words what is unusual and was accepted.
 
     Raises:
-        SceneError: A file is missing, twice there, damaged or unlike the others.
+        SceneError: A file is missing, twice there, damaged or unlike the others, or the MTL's
+            projection is not the files'.
     """
     members, level = _band_files(product)
     mtl = _mtl(product)
     where = product.where(mtl)
     values = metadata.parse_odl(product.read(mtl))
-    header = _common_header(product, members, values, where)
-    scale = [metadata.number(values, f"SCALING_FACTOR_{d}", where) for d in ("VNIR", "SWIR")]
-    if min(scale) <= 0:
-        raise SceneError(
-            where, expected="positive scaling factors", got=str(scale),
-            todo="radiance cannot be told from this product",
-        )  # fmt: skip
-    detector = hyperion_detectors()
-    gain = np.where(np.array(detector) == "VNIR", 1 / scale[0], 1 / scale[1])
-    table = hyperion_bands()
-    bands = Bands(table["wavelength"], table["fwhm"], detector, gain, np.zeros(HYPERION_BANDS))
-    prefix = members[0].basename[: members[0].basename.upper().index("_B001_")]
+    files = list(members.values())
+    header = _common_header(product, files, values, where)
+    index = np.array(list(members)) - 1
+    notes = notes_on_projection(header, values, where, product.where(files[0]))
+    if len(members) < HYPERION_BANDS:
+        notes.append(f"{HYPERION_BANDS - len(members)} uncalibrated bands are not in the product")
+    prefix = files[0].basename[: files[0].basename.upper().rindex("_B")]
     attrs: dict[str, Any] = {
         "sensor": "hyperion", "platform": "EO-1", "level": level,
         "scene_id": scene_id(prefix, level[1:]), **sun_and_time(values, where),
-        "nodata": 0, "crs": header.crs, "transform": list(header.transform),
-        "sources": product.sources([*members, mtl]),
+        "nodata": 0, "crs": header.crs, "transform": list(header.transform), "notes": notes,
+        "sources": product.sources([*files, mtl]),
     }  # fmt: skip
-    shape = (HYPERION_BANDS, *header.shape[1:])
-    stack = RasterStack(product, tuple(members), shape, np.dtype(header.dtype))
-    return scene_dataset(stack.lazy(), bands, attrs, source=stack)
+    shape = (len(files), *header.shape[1:])
+    stack = RasterStack(product, tuple(files), shape, np.dtype(header.dtype))
+    bands = _bands(values, where, index)
+    return scene_dataset(stack.lazy(), bands, attrs, source=stack, numbers=list(members))
 
 
 def scene_id(name: str, level: str) -> str:
     """Return `<entity id>_<level>`, e.g. EO1H1930242013205110KF_1T."""
-    match = ENTITY.match(name)
-    entity = match[0] if match else re.sub(r"[^A-Za-z0-9.-]+", "_", name)
-    return f"{entity}_{level}"
+    plain = re.sub(r"[^A-Za-z0-9-]+", "_", name).strip("_-") or "unnamed"
+    return f"{entity_id(name) or plain}_{level}"
+
+
+def _bands(values: dict[str, str], where: str, index: NDArray[np.int_]) -> Bands:
+    """Return the USGS table and the MTL's scale for the bands at `index`."""
+    scale = [metadata.number(values, f"SCALING_FACTOR_{d}", where) for d in ("VNIR", "SWIR")]
+    if not all(_SCALE_LOW <= factor <= _SCALE_HIGH for factor in scale):
+        raise SceneError(
+            where, expected="positive scaling factors", got=str(scale),
+            todo="radiance cannot be told from this product",
+        )  # fmt: skip
+    detector = np.array(hyperion_detectors())[index]
+    gain = np.where(detector == "VNIR", 1 / scale[0], 1 / scale[1])
+    table = hyperion_bands()
+    return Bands(table["wavelength"][index], table["fwhm"][index], detector.tolist(), gain,
+                 np.zeros(len(index)))  # fmt: skip
 
 
 def sun_and_time(values: dict[str, str], where: str) -> dict[str, str | float]:
@@ -87,16 +108,22 @@ def sun_and_time(values: dict[str, str], where: str) -> dict[str, str | float]:
     }
 
 
-def _band_files(product: Product) -> tuple[list[Member], str]:
-    """Return the 242 band files in the order of their numbers, and the level."""
+def _band_files(product: Product) -> tuple[dict[int, Member], str]:
+    """Return the band files by number, in its order, and the level."""
+    if hdf := product.find(_HDF):
+        raise SceneError(
+            product.where(hdf[0]), expected="one GeoTIFF a band (*_B001_L1GST.TIF)",
+            got="L1Gst in HDF", todo="order the scene as GeoTIFF, or as L1R",
+        )  # fmt: skip
     found: dict[int, list[Member]] = {}
     levels = set()
     for member in product.find(_BAND):
         match = re.fullmatch(_BAND, member.basename, re.IGNORECASE)
         assert match is not None  # noqa: S101  (`find` matched the same pattern)
         found.setdefault(int(match[2]), []).append(member)
-        levels.add(match[3].upper())
-    missing = [band for band in range(1, HYPERION_BANDS + 1) if band not in found]
+        levels.add((match[3] or match[4]).upper())
+    # Uncalibrated bands hold zeros alone: a product without them lacks no measurement.
+    missing = sorted(set(band_list("hyperion", "calibrated").bands) - set(found))
     extra = [band for band, files in found.items() if len(files) > 1 or band > HYPERION_BANDS]
     extra += [0] if 0 in found else []
     if missing or extra or len(levels) != 1:
@@ -104,11 +131,13 @@ def _band_files(product: Product) -> tuple[list[Member], str]:
         detail = f" (missing {_some(missing)})" if missing else ""
         detail += f" (twice or unknown {_some(extra)})" if extra else ""
         raise SceneError(
-            product.path, expected=f"{HYPERION_BANDS} band files of one level, B001 to B242",
+            product.path,
+            expected=f"{HYPERION_BANDS} band files of one level, B001 to B242, at least all "
+                     "calibrated (B008 to B057, B077 to B224)",
             got=f"{count}{detail} of {sorted(levels) or 'no level'}",
             todo="fetch the whole product again, and keep products apart",
         )  # fmt: skip
-    return [found[band][0] for band in range(1, HYPERION_BANDS + 1)], levels.pop()
+    return {band: found[band][0] for band in sorted(found)}, levels.pop()
 
 
 def _some(bands: list[int]) -> str:
@@ -146,6 +175,7 @@ def _common_header(
                 product.where(member), expected=f"{first}, as {members[0].basename} has",
                 got=f"{header}", todo="fetch the product again: its bands must share one grid",
             )  # fmt: skip
+    check_grid(product.where(members[0]), *first.shape[1:])
     size = {"PRODUCT_LINES": first.shape[1], "PRODUCT_SAMPLES": first.shape[2]}
     for key, got in size.items():
         if key in values and metadata.number(values, key, where) != got:

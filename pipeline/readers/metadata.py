@@ -4,21 +4,39 @@ import math
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from xml.etree.ElementTree import Element, ParseError
+
+from defusedxml import ElementTree
+from defusedxml.common import DefusedXmlException
 
 from storage.schema import SceneError
 
-_KEY_VALUE = re.compile(r"^\s*([A-Za-z]\w*)\s*=\s*(.*?)\s*;?\s*$")
-_ASSIGNMENT = re.compile(r"(\w+)\s*=\s*(\([^)]*\)|[^;\n]*)")
+_KEY = re.compile(r"[A-Za-z]\w*")
 
 
 def parse_odl(content: bytes) -> dict[str, str]:
     """Return the `KEY = value` lines of an MTL or MET file, groups flattened, quotes removed."""
     found: dict[str, str] = {}
     for line in content.decode("utf-8", errors="replace").splitlines():
-        match = _KEY_VALUE.match(line)
-        if match and match[1].upper() not in ("GROUP", "END_GROUP"):
-            found.setdefault(match[1].upper(), match[2].strip().strip('"').strip())
+        key, equals, value = line.partition("=")
+        key = key.strip()
+        if equals and _KEY.fullmatch(key) and key.upper() not in ("GROUP", "END_GROUP"):
+            value = value.strip().removesuffix(";").strip().strip('"').strip()
+            found.setdefault(key.upper(), value)
     return found
+
+
+def parse_xml(content: bytes, *, where: str) -> Element:
+    """Return the root of an XML file without entities or document types.
+
+    Raises:
+        SceneError: It is none.
+    """
+    try:
+        root: Element = ElementTree.fromstring(content, forbid_dtd=True)
+    except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
+        raise wrong(where, "plain XML", str(error) or type(error).__name__) from error
+    return root
 
 
 def parse_rpb(content: bytes, *, where: str) -> dict[str, float | list[float]]:
@@ -29,7 +47,7 @@ def parse_rpb(content: bytes, *, where: str) -> dict[str, float | list[float]]:
     Raises:
         SceneError: A value is missing or no number.
     """
-    raw = dict(_ASSIGNMENT.findall(content.decode("utf-8", errors="replace")))
+    raw = _assignments(content.decode("utf-8", errors="replace"))
     names = {
         "line_off": "lineOffset", "samp_off": "sampOffset", "lat_off": "latOffset",
         "long_off": "longOffset", "height_off": "heightOffset", "line_scale": "lineScale",
@@ -45,8 +63,20 @@ def parse_rpb(content: bytes, *, where: str) -> dict[str, float | list[float]]:
         parts = re.split(r"[,\s]+", raw.get(key, "").strip("() \n\r\t"))
         rpc[name] = [number({key: part}, key, where) for part in parts]
         if len(parts) != 20:
-            raise _wrong(where, f"20 coefficients {key}", f"{len(parts)}")
+            raise wrong(where, f"20 coefficients {key}", f"{len(parts)}")
     return rpc
+
+
+def _assignments(content: str) -> dict[str, str]:
+    """Return `key = value;` and `key = (list);`, which may go over many lines, by key."""
+    found: dict[str, str] = {}
+    key = ""
+    for line in content.splitlines():
+        name, equals, value = line.partition("=")
+        if equals:
+            key = name.strip()
+        found[key] = f"{found.get(key, '')} {value if equals else line}"
+    return {key: value.replace(";", " ").strip() for key, value in found.items()}
 
 
 def text(values: Mapping[str, str], key: str, where: str) -> str:
@@ -56,7 +86,7 @@ def text(values: Mapping[str, str], key: str, where: str) -> str:
         SceneError: It is not.
     """
     if not values.get(key):
-        raise _wrong(where, f"a value of {key}", "none")
+        raise wrong(where, f"a value of {key}", "none")
     return values[key]
 
 
@@ -68,7 +98,7 @@ def number(values: Mapping[str, str], key: str, where: str) -> float:
     """
     value = _float(text(values, key, where))
     if not math.isfinite(value):
-        raise _wrong(where, f"a number as {key}", repr(values[key]))
+        raise wrong(where, f"a number as {key}", repr(values[key]))
     return value
 
 
@@ -82,7 +112,7 @@ def angle(values: Mapping[str, str], key: str, where: str, *, low: float, high: 
         return math.nan
     value = number(values, key, where)
     if not low <= value <= high:
-        raise _wrong(where, f"{key} in {low:g}..{high:g} deg", f"{value:g}")
+        raise wrong(where, f"{key} in {low:g}..{high:g} deg", f"{value:g}")
     return value
 
 
@@ -98,7 +128,7 @@ def utc(value: str, patterns: tuple[str, ...], where: str) -> str:
         except ValueError:
             continue
         return time.isoformat().replace("+00:00", "Z")
-    raise _wrong(where, f"a time like {' or '.join(patterns)}", repr(value))
+    raise wrong(where, f"a time like {' or '.join(patterns)}", repr(value))
 
 
 def _float(value: str) -> float:
@@ -108,7 +138,8 @@ def _float(value: str) -> float:
         return math.nan
 
 
-def _wrong(where: str, expected: str, got: str) -> SceneError:
+def wrong(where: str, expected: str, got: str) -> SceneError:
+    """Return the error on a metadata file."""
     return SceneError(
         where, expected=expected, got=got,
         todo="compare the file with an intact product's; fetch the product again",

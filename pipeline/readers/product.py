@@ -2,52 +2,40 @@
 
 Members are read where they lie: text by Python's own zip and tar readers, rasters by GDAL through
 `/vsizip/` and, at the place that a tar's list gives, through `/vsisubfile/` and `/vsigzip/`. Only
-what GDAL cannot read (HDF4) is copied out of an archive, into a temporary file without a name,
-which the system removes with the process even if that crashes.
+what GDAL cannot read (all of a tar.xz, and HDF4) is copied out of an archive, into a temporary
+file without a name, which the system removes with the process even if that crashes.
 """
 
-import errno
-import gzip
 import hashlib
+import os
 import re
 import shutil
-import stat
 import tarfile
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
-from typing import IO, Any, Literal
+from pathlib import Path
+from typing import IO, Literal
 
+from pipeline.readers.listing import (
+    TEXT_LIMIT,
+    Member,
+    check_count,
+    check_size,
+    damage_reported,
+    refuse,
+)
+from pipeline.readers.tars import Unpacked, list_tar
+from pipeline.readers.zips import list_zip
 from storage.schema import SceneError
 
-ARCHIVE_SUFFIX = re.compile(r"(?i)\.(zip|tar|tgz|tar\.gz)$")
-_TEXT = re.compile(r"(?i)MTL|\.(met|xml|rpb|raw|hdr|txt)$")
-_TEXT_LIMIT = 2**20
-"""Bytes; the longest text file of the known products has 16 kB."""
+__all__ = ["ARCHIVE_SUFFIX", "Member", "Product", "open_product"]
+
+ARCHIVE_SUFFIX = re.compile(r"(?i)\.(zip|tar|tgz|txz|tar\.gz|tar\.xz)$")
 _DEPTH = 3
 """Folder levels below the product's own that are looked into."""
-_DAMAGED = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, OSError)
-_OUR_MACHINE = (errno.ENOSPC, errno.EMFILE, errno.ENFILE, errno.EACCES, errno.ENOMEM)
-_FETCH_AGAIN = "the archive is damaged or cut short: fetch it again"
-
-
-@dataclass(frozen=True)
-class Member:
-    """One file of a product."""
-
-    name: str
-    """Path inside the folder or archive, with `/`."""
-    size: int
-    """Bytes, unpacked."""
-    offset: int = 0
-    """First byte in the unpacked tar."""
-
-    @property
-    def basename(self) -> str:
-        return self.name.rpartition("/")[2]
 
 
 @dataclass(frozen=True)
@@ -55,13 +43,15 @@ class Product:
     """A folder or archive and what is in it."""
 
     path: Path
-    kind: Literal["folder", "zip", "tar", "tgz"]
+    kind: Literal["folder", "zip", "tar", "tgz", "txz"]
     members: tuple[Member, ...]
     """In the archive's order; a folder's sorted."""
     sha256: str
     """Of the archive file; of a folder empty."""
     texts: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     """A tar's small text members, kept since each look into a tgz unpacks all of it."""
+    unpacked: Unpacked | None = field(default=None, repr=False)
+    """Of a tar.xz."""
 
     def find(self, pattern: str) -> list[Member]:
         """Return the members whose base name matches `pattern` wholly, whatever the case."""
@@ -77,6 +67,8 @@ class Product:
         path = str(self.path.resolve())
         # Not /vsitar/: it would unpack a tgz once more to list it, and goes by the file's suffix.
         part = f"/vsisubfile/{member.offset}_{member.size},"
+        if self.unpacked is not None:
+            return f"{part}/dev/fd/{self.unpacked.file().fileno()}"
         return {
             "folder": f"{path}/{member.name}",
             "zip": f"/vsizip/{{{path}}}/{member.name}",
@@ -91,37 +83,63 @@ class Product:
             SceneError: It is too long to be one, or damaged.
         """
         where = self.where(member)
-        if member.size > _TEXT_LIMIT:
+        if member.size > TEXT_LIMIT:
             raise SceneError(
-                where, expected=f"a text file of at most {_TEXT_LIMIT} bytes",
+                where, expected=f"a text file of at most {TEXT_LIMIT} bytes",
                 got=f"{member.size} bytes", todo="check that this is the product's own file",
             )  # fmt: skip
-        if self.kind in ("tar", "tgz"):
+        if member.name in self.texts:
             return self.texts[member.name]
-        with _damage_reported(where, "a readable file"):
-            if self.kind == "zip":
-                with zipfile.ZipFile(self.path) as archive:
-                    return archive.read(member.name)
-            return (self.path / member.name).read_bytes()
+        with damage_reported(where, "a readable file"):
+            return b"".join(content.read() for _, content in self._streams({member.name}))
 
-    def spool(self, members: Iterable[Member]) -> dict[str, IO[bytes]]:
-        """Copy members of an archive, in one pass, to temporary files that have no name."""
-        names = {member.name for member in members}
-        files: dict[str, IO[bytes]] = {}
-        with _damage_reported(self.path, "whole members"):
-            for name, content in self._streams(names):
-                files[name] = tempfile.TemporaryFile()  # noqa: SIM115  (lives with the reader)
-                shutil.copyfileobj(content, files[name], 2**20)
-                files[name].flush()
-        return files
+    def files(self, members: Iterable[Member]) -> dict[str, tuple[IO[bytes], int]]:
+        """Return, by member, a file that `os.pread` reads it from and its first byte in there.
+
+        Members of a zip or tgz are copied, in one pass, to temporary files that have no name.
+
+        Raises:
+            SceneError: The archive is damaged.
+        """
+        with damage_reported(self.path, "whole members"), ExitStack() as opened:
+            found = {
+                name: (opened.enter_context(file), start)
+                for name, file, start in self._files(list(members))
+            }
+            opened.pop_all()
+            return found
+
+    def _files(self, members: list[Member]) -> Iterator[tuple[str, IO[bytes], int]]:
+        if self.kind in ("zip", "tgz"):
+            for name, content in self._streams({member.name for member in members}):
+                file = tempfile.TemporaryFile()  # noqa: SIM115  (lives with the reader)
+                yield name, file, 0
+                shutil.copyfileobj(content, file, 2**20)
+                file.flush()
+            return
+        for member in members:
+            if self.unpacked is not None:
+                tar = os.fdopen(os.dup(self.unpacked.file().fileno()), "rb")
+                yield member.name, tar, member.offset
+            elif self.kind == "tar":
+                yield member.name, self.path.open("rb"), member.offset
+            else:
+                yield member.name, (self.path / member.name).open("rb"), 0
 
     def stream(self, members: Iterable[Member]) -> Iterator[tuple[str, bytes]]:
-        """Yield name and content of members of a tar, in one pass from its start."""
+        """Yield name and content of members of a tar, in one pass from its start.
+
+        Raises:
+            SceneError: The archive is damaged, or a member empty.
+        """
         names = {member.name for member in members}
-        with _damage_reported(self.path, "whole members"):
+        with damage_reported(self.path, "whole members"):
             for name, content in self._streams(names):
                 names.remove(name)
-                yield name, content.read()
+                data = content.read()
+                if not data:
+                    raise EOFError(f"{name} is empty")
+                yield name, data
                 if not names:
                     return
 
@@ -130,21 +148,28 @@ class Product:
         if self.kind != "folder":
             size = self.path.stat().st_size
             return [{"name": self.path.name, "bytes": size, "sha256": self.sha256}]
-        return [
-            {"name": m.name, "bytes": m.size, "sha256": _sha256(self.path / m.name)} for m in used
-        ]
+        return [file_source(self.path / m.name) | {"name": m.name} for m in used]
 
     def _streams(self, names: set[str]) -> Iterator[tuple[str, IO[bytes]]]:
-        if self.kind == "zip":
+        if self.kind == "folder":
+            for name in sorted(names):
+                with (self.path / name).open("rb") as content:
+                    yield name, content
+        elif self.kind == "zip":
             with zipfile.ZipFile(self.path) as archive:
                 for name in sorted(names):
                     with archive.open(name) as content:
                         yield name, content
-            return
-        with tarfile.open(self.path, "r|*") as tar:
-            for info in tar:
-                if info.name in names and (stream := tar.extractfile(info)) is not None:
-                    yield info.name, stream
+        else:
+            with tarfile.open(self.path, "r|*") as tar:
+                for info in tar:
+                    if info.name in names and (stream := tar.extractfile(info)) is not None:
+                        yield info.name, stream
+
+
+def file_source(path: Path) -> dict[str, str | int]:
+    """Return name, bytes and sha256 of a file."""
+    return {"name": path.name, "bytes": path.stat().st_size, "sha256": _sha256(path)}
 
 
 def open_product(path: Path) -> Product:
@@ -164,122 +189,29 @@ def open_product(path: Path) -> Product:
     match = ARCHIVE_SUFFIX.search(path.name)
     if match is None:
         raise SceneError(
-            path, expected="a product folder, or an archive .zip, .tar, .tgz or .tar.gz",
+            path, expected="a product folder, or an archive .zip, .tar, .tgz, .tar.gz, .txz or "
+                           ".tar.xz",
             got=f"a file *{path.suffix}", todo="give the product as it was delivered",
         )  # fmt: skip
-    with _damage_reported(path, f"a whole {match[0].lower()} archive"):
-        return _open_zip(path) if match[1].lower() == "zip" else _open_tar(path)
+    with damage_reported(path, f"a whole {match[0].lower()} archive"):
+        if match[1].lower() == "zip":
+            return Product(path, "zip", tuple(list_zip(path)), _sha256(path))
+        found = list_tar(path)
+    return Product(path, found.packing, tuple(found.members), found.sha256, found.texts,
+                   found.unpacked)  # fmt: skip
 
 
 def _list_folder(folder: Path) -> Iterator[Member]:
     root = folder.resolve()
-    for path in sorted(folder.rglob("*")):
+    for count, path in enumerate(sorted(folder.rglob("*"))):
         name = path.relative_to(folder).as_posix()
         if name.count("/") > _DEPTH or not path.is_file() or path.name.startswith("._"):
             continue
+        check_count(folder, count)
         if not path.resolve().is_relative_to(root):
-            _refuse(folder, name, f"a link to {path.resolve()}")
+            refuse(folder, name, f"a link to {path.resolve()}")
+        check_size(path, path.stat().st_size)
         yield Member(name, path.stat().st_size)
-
-
-def _open_zip(path: Path) -> Product:
-    members = []
-    with zipfile.ZipFile(path) as archive:
-        for info in archive.infolist():
-            name = _checked_name(path, info.filename)
-            if stat.S_ISLNK(info.external_attr >> 16):
-                _refuse(path, name, "a link")
-            if info.flag_bits & 1 or info.compress_type not in (
-                zipfile.ZIP_STORED,
-                zipfile.ZIP_DEFLATED,
-            ):
-                raise SceneError(
-                    path / name, expected="a member stored or deflated",
-                    got="one encrypted or compressed otherwise", todo="pack the product again",
-                )  # fmt: skip
-            if not info.is_dir() and not name.rpartition("/")[2].startswith("._"):
-                members.append(Member(name, info.file_size))
-        # GDAL reads a damaged member without a word; tgz is checked while it is listed.
-        if damaged := archive.testzip():
-            raise SceneError(
-                path / damaged, expected="the content that its checksum is of",
-                got="other content", todo=_FETCH_AGAIN,
-            )  # fmt: skip
-    return Product(path, "zip", tuple(members), _sha256(path))
-
-
-def _open_tar(path: Path) -> Product:
-    members, texts = [], {}
-    with path.open("rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"
-        file.seek(0)
-        # Read to its very end, gzip checks its checksum; tarfile alone would stop before it.
-        hashed: Any = _Hashed(file)
-        content = gzip.GzipFile(fileobj=hashed) if packed else hashed
-        with tarfile.open(fileobj=content, mode="r|") as tar:
-            for info in tar:
-                name = _checked_name(path, info.name)
-                if info.isdir():
-                    continue
-                if not info.isreg():
-                    _refuse(path, name, "a link or special file")
-                if PurePosixPath(name).name.startswith("._"):
-                    continue
-                members.append(Member(info.name, info.size, info.offset_data))
-                text = _TEXT.search(name) and info.size <= _TEXT_LIMIT
-                if text and (stream := tar.extractfile(info)) is not None:
-                    texts[info.name] = stream.read()
-        while content.read(2**20):
-            pass
-    kind: Literal["tar", "tgz"] = "tgz" if packed else "tar"
-    return Product(path, kind, tuple(members), hashed.digest.hexdigest(), texts)
-
-
-class _Hashed:
-    """A file that hashes what is read from it."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self.file = file
-        self.digest = hashlib.sha256()
-
-    def read(self, size: int = -1) -> bytes:
-        data = self.file.read(size)
-        self.digest.update(data)
-        return data
-
-
-class _damage_reported:  # noqa: N801  (used like a function)
-    """Turn what zip, tar and file readers raise on damaged files into a SceneError."""
-
-    def __init__(self, where: object, expected: str) -> None:
-        self.where = where
-        self.expected = expected
-
-    def __enter__(self) -> None:
-        return
-
-    def __exit__(self, kind: type[BaseException] | None, error: Any, trace: object) -> None:
-        if isinstance(error, OSError) and error.errno in _OUR_MACHINE:
-            return
-        if isinstance(error, _DAMAGED):
-            got = f"{type(error).__name__}: {error}"
-            raise SceneError(
-                self.where, expected=self.expected, got=got, todo=_FETCH_AGAIN
-            ) from error
-
-
-def _checked_name(archive: Path, name: str) -> str:
-    parts = name.replace("\\", "/").split("/")
-    if ".." in parts or parts[0] == "" or parts[0].endswith(":"):
-        _refuse(archive, name, "a path that leads elsewhere")
-    return name
-
-
-def _refuse(where: Path, name: str, got: str) -> None:
-    raise SceneError(
-        f"{where}: member {name!r}", expected="a plain file inside the product's folder",
-        got=got, todo="do not trust this product; fetch it again from its source",
-    )  # fmt: skip
 
 
 def _sha256(path: Path) -> str:

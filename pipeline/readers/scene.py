@@ -1,6 +1,7 @@
 """The scene Dataset that every reader returns."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +11,12 @@ import xarray as xr
 from numpy.typing import ArrayLike
 
 from pipeline.readers.raster import RasterStack
+from storage.schema import SceneError
 
 EARTH_RADIUS_KM = 6371.0088
 EO1_ALTITUDE_KM = 705.0
+ROWS_LIMIT, COLS_LIMIT = 100_000, 10_000
+"""The longest known Hyperion scene has 5,809 lines; a chunk is 64 rows of all bands."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ def scene_dataset(
     *,
     flags: da.Array | None = None,
     source: RasterStack | None = None,
+    numbers: Sequence[int] | None = None,
 ) -> xr.Dataset:
     """Put a reader's parts together as the scene contract says; nothing is computed.
 
@@ -46,6 +51,7 @@ def scene_dataset(
         flags: Per-sample flags (band, y, x) uint8, if the product has them.
         source: What `dn` comes from, if bands can be taken from it alone; kept in `dn`'s encoding,
             so that the step `bands` opens no other (see `pipeline.selection`).
+        numbers: The bands' numbers, where the product lacks some.
     """
     # The array's name tells whether a later `dn` is still what the source gives.
     encoding = {} if source is None else {"source": source, "source_name": dn.name}
@@ -57,9 +63,24 @@ def scene_dataset(
         for name in ("wavelength", "fwhm", "gain", "offset")
     }
     number = np.arange(1, dn.shape[0] + 1, dtype="int32")
+    if numbers is not None:
+        number = np.asarray(numbers, "int32")
     detector = ("band", np.asarray(bands.detector, "U4"))
     coords = {"band": number, "detector": detector, **per_band}
     return xr.Dataset(variables, coords, {**attrs, "steps": []})
+
+
+def check_grid(where: str, rows: int, cols: int) -> None:
+    """Refuse a raster too large to be a scene, before anything is planned or read of it.
+
+    Raises:
+        SceneError: It is empty, or has more than 100,000 rows or 10,000 columns.
+    """
+    if not (0 < rows <= ROWS_LIMIT and 0 < cols <= COLS_LIMIT):
+        raise SceneError(
+            where, expected=f"a scene of at most {ROWS_LIMIT} rows and {COLS_LIMIT} columns",
+            got=f"{rows} x {cols}", todo="the file is damaged, or cut the scene into parts",
+        )  # fmt: skip
 
 
 def view_zenith(look_angle: float) -> float:

@@ -46,38 +46,47 @@ def write_tif(path, cube, **profile):
         file.write(cube)
 
 
-def write_l1t(folder, dn=None, *, level="L1T", suffix="TIF", mtl=True, **changes):
-    """A product folder of 242 GeoTIFFs in UTM 33 N, corner at 362175 E, 5809965 N."""
+def write_l1t(
+    folder, dn=None, *, level="L1T", suffix="TIF", mtl=True, crs="EPSG:32633",
+    corner=(362175, 5809965), bands=range(1, 243), entity=ENTITY, **changes
+):  # fmt: skip
+    """A product folder of GeoTIFFs in UTM 33 N, corner at 362175 E, 5809965 N."""
     folder.mkdir(parents=True)
     dn = hyperion_dn() if dn is None else dn
-    for band, image in enumerate(dn, start=1):
+    for band in bands:
         write_tif(
-            folder / f"{ENTITY}_B{band:03d}_{level}.{suffix}", image[None], crs="EPSG:32633",
-            transform=from_origin(362175, 5809965, 30, 30),
+            folder / f"{entity}_B{band:03d}_{level}.{suffix}", dn[band - 1][None], crs=crs,
+            transform=from_origin(*corner, 30, 30),
         )  # fmt: skip
     if mtl:
         text = mtl_text(*dn.shape[1:], **changes)
-        (folder / f"{ENTITY}_MTL_{level}.TXT").write_text(text)
+        (folder / f"{entity}_MTL_{level}.TXT").write_text(text)
     return folder
 
 
-def write_l1r(folder, dn=None, *, flags=None, kind=SDC.INT16, **met):
-    """An L1R product folder; image (line, band, sample) in HDF4, and AUX with a smile of 1 nm."""
+def write_l1r(folder, dn=None, *, flags=None, kind=SDC.INT16, one_file=False, nm=1.0, **met):
+    """An L1R product folder; image (line, band, sample) in HDF4, and AUX with a smile of 1 nm.
+
+    `one_file`: the data set is named `Image`, the auxiliary ones lie in the same file; `nm`:
+    nanometres per unit of wavelength and width.
+    """
     folder.mkdir(parents=True)
     dn = hyperion_dn() if dn is None else dn
     bands, rows, cols = dn.shape
     flags = np.zeros((bands, rows, cols), "u1") if flags is None else flags
-    _write_hdf(folder / f"{ENTITY}.L1R", {f"{ENTITY}.L1R": (dn.transpose(1, 0, 2), kind)})
     centre = 400 + 8.0 * np.arange(bands)[:, None] + np.linspace(-1, 1, cols)
-    _write_hdf(
-        folder / f"{ENTITY}.AUX",
-        {
-            "Spectral Center Wavelengths": (centre.astype("f4"), SDC.FLOAT32),
-            "Spectral Bandwidths": (np.full((bands, cols), 11, "f4"), SDC.FLOAT32),
-            "Gain Coefficients": (np.ones((bands, cols), "f4"), SDC.FLOAT32),
-            "Flag Mask": (np.ascontiguousarray(flags.transpose(1, 0, 2)), SDC.UINT8),
-        },
-    )
+    image = (dn.transpose(1, 0, 2), kind)
+    tables = {
+        "Spectral Center Wavelengths": ((centre / nm).astype("f4"), SDC.FLOAT32),
+        "Spectral Bandwidths": (np.full((bands, cols), 11 / nm, "f4"), SDC.FLOAT32),
+        "Gain Coefficients": (np.ones((bands, cols), "f4"), SDC.FLOAT32),
+        "Flag Mask": (np.ascontiguousarray(flags.transpose(1, 0, 2)), SDC.UINT8),
+    }
+    if one_file:
+        write_hdf(folder / f"{ENTITY}.L1R", {"Image": image} | tables)
+    else:
+        write_hdf(folder / f"{ENTITY}.L1R", {f"{ENTITY}.L1R": image})
+        write_hdf(folder / f"{ENTITY}.AUX", tables)
     values = {
         "PRODUCT_UL_CORNER_LAT": 52.5, "PRODUCT_UL_CORNER_LON": 12.9,
         "PRODUCT_UR_CORNER_LAT": 52.5, "PRODUCT_UR_CORNER_LON": 13.1,
@@ -90,7 +99,7 @@ def write_l1r(folder, dn=None, *, flags=None, kind=SDC.INT16, **met):
     return folder
 
 
-def _write_hdf(path, datasets):
+def write_hdf(path, datasets):
     file = SD(str(path), SDC.WRITE | SDC.CREATE)
     for name, (values, kind) in datasets.items():
         data = file.create(name, kind, values.shape)
@@ -187,7 +196,7 @@ def zipped(folder: Path, path: Path, *, prefix=""):
 
 
 def tarred(folder: Path, path: Path, *, prefix="", mode="w:gz"):
-    options = {"compresslevel": 1} if mode == "w:gz" else {}
+    options = {"w:gz": {"compresslevel": 1}, "w:xz": {"preset": 0}}.get(mode, {})
     with tarfile.open(path, mode, **options) as archive:
         for file in sorted(folder.iterdir()):
             archive.add(file, f"{prefix}{file.name}")

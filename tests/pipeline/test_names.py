@@ -19,6 +19,9 @@ from pipeline.readers.names import scene_id_of_name
             "GF5_AHSI_W112.73_S29.83_20190122_003766_L10000036541",
             "GF5_AHSI_W112p73_S29p83_20190122_003766_L10000036541",
         ),
+        ("EO1H0230322012194110P0_SGS_01_1T.zip", "EO1H0230322012194110P0_1T"),
+        ("EO1H1680612008182110Kt_1T.zip", "EO1H1680612008182110Kt_1T"),
+        ("eo1h1930242013205110kf_1t.tar.xz", "EO1H1930242013205110KF_1T"),
         ("EO1H1930242013205110KF", None),  # the entity alone does not say the level
         ("scene.zip", None),
     ],

@@ -43,6 +43,8 @@ PACKINGS = {
     "tgz": lambda folder, out: raw.tarred(folder, out / "EO1H1.tgz", prefix="a/"),
     "tar.gz": lambda folder, out: raw.tarred(folder, out / "GF5B_AHSI_1.tar.gz"),
     "tar": lambda folder, out: raw.tarred(folder, out / "EO1H1.tar", mode="w"),
+    "TAR.XZ": lambda folder, out: raw.tarred(folder, out / "GF5B_AHSI_1.TAR.XZ", mode="w:xz"),
+    "txz": lambda folder, out: raw.tarred(folder, out / "EO1H1.txz", prefix="a/b/", mode="w:xz"),
 }
 
 
@@ -161,14 +163,17 @@ def test_chunks_are_whole_rows_in_multiples_of_64(tmp_path):
     assert all(chunk_rows(242, cols) % 64 == 0 for cols in (1, 100, 256, 1000, 99999))
 
 
-def test_an_archived_hdf_can_be_read_in_another_process(l1r, tmp_path):
-    scene = open_scene(raw.tarred(l1r, tmp_path / "EO1H1.tgz"))
+@pytest.mark.parametrize("packing", ["tgz", "txz", "tar", "zip"])
+def test_an_archived_hdf_can_be_read_in_another_process(packing, l1r, tmp_path):
+    scene = open_scene(PACKINGS[packing](l1r, tmp_path))
     again = pickle.loads(pickle.dumps(scene))  # noqa: S301  (our own)
     np.testing.assert_array_equal(again.dn.values, scene.dn.values)
 
 
-def test_an_archived_hdf_leaves_no_open_file(l1r, tmp_path):
-    archive = raw.tarred(l1r, tmp_path / "EO1H1.tgz")
+@pytest.mark.parametrize("packing", ["tgz", "txz", "tar", "zip"])
+def test_an_archived_hdf_leaves_no_open_file(packing, l1r, tmp_path):
+    archive = PACKINGS[packing](l1r, tmp_path)
+    gc.collect()
     before = len(os.listdir("/dev/fd"))
     scene = open_scene(archive)
     assert len(os.listdir("/dev/fd")) > before
@@ -189,12 +194,6 @@ def test_rejects_what_is_no_product(tmp_path):
     assert error.where == str(tmp_path)
     rejected(tmp_path / "absent", "nothing there")
     rejected(tmp_path / "notes.txt", r"a file \*\.txt")
-
-
-def test_rejects_a_missing_band_and_names_it(l1t, tmp_path):
-    folder = shutil.copytree(l1t, tmp_path / "p")
-    (folder / f"{raw.ENTITY}_B100_L1T.TIF").unlink()
-    rejected(folder, r"242 band files.*got 241 \(missing B100\)")
 
 
 def test_rejects_a_missing_mtl(l1t, tmp_path):
@@ -259,7 +258,7 @@ def test_a_file_that_shrinks_after_opening_is_a_scene_error(l1t, tmp_path):
         scene.dn.compute()
 
 
-@pytest.mark.parametrize("packing", ["zip", "tgz", "tar"])
+@pytest.mark.parametrize("packing", ["zip", "tgz", "tar", "txz"])
 @pytest.mark.parametrize("share", [0.2, 0.999])
 def test_rejects_an_archive_cut_short(packing, share, l1t, tmp_path):
     path = PACKINGS[packing](l1t, tmp_path)
@@ -268,8 +267,9 @@ def test_rejects_an_archive_cut_short(packing, share, l1t, tmp_path):
     assert rejected(path, "fetch").where == str(path)
 
 
-def test_rejects_a_tgz_with_a_flipped_bit(l1t, tmp_path):
-    path = PACKINGS["tgz"](l1t, tmp_path)
+@pytest.mark.parametrize("packing", ["tgz", "txz"])
+def test_rejects_a_packed_tar_with_a_flipped_bit(packing, l1t, tmp_path):
+    path = PACKINGS[packing](l1t, tmp_path)
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 16
     path.write_bytes(content)
@@ -316,7 +316,7 @@ def test_rejects_unsigned_l1_and_other_band_counts(tmp_path):
     rejected(raw.write_l1r(tmp_path / "b", dn[:241]), "242 bands")
     old = raw.write_l1r(tmp_path / "c", dn)
     (old / f"{raw.ENTITY}.L1R").rename(old / f"{raw.ENTITY}.L1")
-    rejected(old, "unsigned and scaled otherwise")
+    rejected(old, "unsigned and scaled by 100")
     (raw.write_l1r(tmp_path / "d", dn) / f"{raw.ENTITY}.MET").unlink()
     rejected(tmp_path / "d", "one .MET file")
 
@@ -375,7 +375,7 @@ def test_finds_archives_and_product_folders_alone(l1t, tmp_path):
         find_scenes(tmp_path / "absent")
 
 
-def test_a_zip_with_a_flipped_bit_is_refused(l1t, tmp_path):
+def test_a_zip_with_a_flipped_bit_fails_when_its_pixels_are_read(l1t, tmp_path):
     path = PACKINGS["zip"](l1t, tmp_path)
     content = bytearray(path.read_bytes())
     with zipfile.ZipFile(path) as archive:
@@ -383,8 +383,9 @@ def test_a_zip_with_a_flipped_bit_is_refused(l1t, tmp_path):
     place = member.header_offset + 30 + len(member.filename) + member.compress_size // 2
     content[place] ^= 0xFF
     path.write_bytes(content)
+    scene = open_scene(path)
     with pytest.raises(SceneError, match="fetch it again"):
-        open_scene(path)
+        scene.dn.compute()
 
 
 KEYS = [
