@@ -1,21 +1,19 @@
 """A product's members as bytes read from front to back, unpacked once and checked on the way."""
 
 import os
-import struct
 import threading
 import weakref
-import zipfile
 import zlib
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pipeline.readers.product import Member, Product
+from pipeline.readers.listing import Member, Zipped
+from pipeline.readers.product import Product
 from storage.schema import SceneError
 
 _PACKED = 2**16
 """Bytes taken from the archive at a time."""
-_LOCAL_HEADER = struct.Struct("<4s22xHH")
-"""Signature, and the lengths of name and extra field (APPNOTE.TXT 4.3.7)."""
 _CHECKPOINTS = 3
 """Places to go back to: threads may ask for two strips in the wrong order."""
 _FETCH_AGAIN = "the archive is damaged or cut short: fetch it again"
@@ -41,13 +39,13 @@ class Inflated:
 
     Args:
         file: The archive.
-        info: The archive's entry of the member.
+        size: Of the member, unpacked [byte].
+        zipped: Where and how the archive has it.
         where: How messages name it.
     """
 
-    def __init__(self, file: Descriptor, info: zipfile.ZipInfo, where: str) -> None:
-        self._file, self._info, self._where = file, info, where
-        self._start = _data_offset(file, info, where)
+    def __init__(self, file: Descriptor, size: int, zipped: Zipped, where: str) -> None:
+        self._file, self._size, self._zipped, self._where = file, size, zipped, where
         self._lock = threading.Lock()
         self._saved: list[tuple[int, int, int, Any]] = []
         self._rewind()
@@ -73,7 +71,7 @@ class Inflated:
     def finish(self) -> None:
         """Read on to the end, where the checksum is verified."""
         with self._lock:
-            while self._position < self._info.file_size:
+            while self._position < self._size:
                 self._next(2**20)
 
     def _state(self) -> tuple[int, int, int, Any]:
@@ -96,8 +94,8 @@ class Inflated:
         while True:
             packed = self._unpack.unconsumed_tail
             if not packed:
-                size = min(_PACKED, self._info.compress_size - self._taken)
-                packed = os.pread(self._file.number, size, self._start + self._taken)
+                size = min(_PACKED, self._zipped.size - self._taken)
+                packed = os.pread(self._file.number, size, self._zipped.offset + self._taken)
                 self._taken += len(packed)
             try:
                 data = self._unpack.decompress(packed, limit)
@@ -109,16 +107,16 @@ class Inflated:
                 raise self._damaged(f"{self._position} bytes")
         self._position += len(data)
         self._crc = zlib.crc32(data, self._crc)
-        if self._position > self._info.file_size:
+        if self._position > self._size:
             raise self._damaged("more")
-        if self._position == self._info.file_size and self._crc != self._info.CRC:
+        if self._position == self._size and self._crc != self._zipped.crc:
             raise self._damaged("other content than its checksum is of")
         return data
 
     def _damaged(self, got: str) -> SceneError:
         return SceneError(
-            self._where, expected=f"{self._info.file_size} bytes with checksum "
-            f"{self._info.CRC:08x}", got=got, todo=_FETCH_AGAIN,
+            self._where, expected=f"{self._size} bytes with checksum "
+            f"{self._zipped.crc:08x}", got=got, todo=_FETCH_AGAIN,
         )  # fmt: skip
 
 
@@ -162,11 +160,10 @@ class MemberStreams:
 
     def __init__(self, product: Product) -> None:
         self.product = product
-        self._entries: dict[str, zipfile.ZipInfo] = {}
-        if product.kind == "zip":
-            with zipfile.ZipFile(product.path) as archive:
-                self._entries = {info.filename: info for info in archive.infolist()}
-            self._file = Descriptor(product.path)
+
+    @cached_property
+    def _file(self) -> Descriptor:
+        return Descriptor(self.product.path)
 
     def open(self, member: Member) -> Inflated | Plain | None:
         """Return a member's bytes; None if it is packed in a way that has to be left to GDAL."""
@@ -175,20 +172,8 @@ class MemberStreams:
             return Plain(product.path / member.name, 0, where)
         if product.kind == "tar":
             return Plain(product.path, member.offset, where)
-        if product.kind != "zip":
+        if product.kind != "zip" or member.zipped is None:
             return None
-        info = self._entries[member.name]
-        if info.compress_type == zipfile.ZIP_STORED:
-            return Plain(product.path, _data_offset(self._file, info, where), where)
-        return Inflated(self._file, info, where)
-
-
-def _data_offset(file: Descriptor, info: zipfile.ZipInfo, where: str) -> int:
-    """Return where a zip member's packed bytes begin, behind its local header."""
-    head = os.pread(file.number, _LOCAL_HEADER.size, info.header_offset)
-    if len(head) < _LOCAL_HEADER.size or head[:4] != b"PK\3\4":
-        raise SceneError(
-            where, expected="a zip member's header", got="something else", todo=_FETCH_AGAIN
-        )
-    _, name, extra = _LOCAL_HEADER.unpack(head)
-    return int(info.header_offset + _LOCAL_HEADER.size + name + extra)
+        if member.zipped.method == "stored":
+            return Plain(product.path, member.zipped.offset, where)
+        return Inflated(self._file, member.size, member.zipped, where)

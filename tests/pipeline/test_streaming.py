@@ -107,8 +107,7 @@ def test_each_byte_is_unpacked_once_when_read_forward(zipped, monkeypatch):
     assert sum(unpacked) == size
 
 
-def test_a_changed_member_is_found_when_its_end_is_read(zipped, monkeypatch):
-    monkeypatch.setattr(zipfile.ZipFile, "testzip", lambda self: None)
+def test_a_changed_member_is_found_when_its_end_is_read(zipped):
     with zipfile.ZipFile(zipped) as archive:
         info = archive.infolist()[1]
     content = bytearray(zipped.read_bytes())
