@@ -3,6 +3,7 @@
 Each way runs in a process of its own, in turn, several times; only its work is timed, not imports.
 
 - ours: `hypersigma-data build` with recipe `reference`: read, mask, normalise, tile, store, commit.
+  Also a scene twice as long, and recipe `reflectance`, which does and stores much more.
 - plain: rioxarray opens each kept band, xarray stacks them, NumPy cuts tiles, one `savemat` a tile.
 - limit: GDAL decodes the kept bands' blocks and Blosc encodes the kept tiles' bytes on all cores,
   nothing else.
@@ -10,7 +11,6 @@ Each way runs in a process of its own, in turn, several times; only its work is 
 
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -39,6 +39,7 @@ def main() -> int:
         for way in WAYS:
             runs.setdefault(way, []).append(measured(way, scene))
     runs["ours, twice as long"] = [measured("ours", long_scene)]
+    runs["ours, reflectance"] = [measured("ours", scene, "reflectance")]
     shutil.rmtree(WORK / "out", ignore_errors=True)
     tiles = {int(run["tiles"]) for way in WAYS for run in runs[way]}
     assert len(tiles) == 1, f"all ways must keep the same tiles, got {tiles}"
@@ -77,23 +78,23 @@ def synthetic(times: int) -> Path:
     return write_map_product(folder, plan_scene(0, 0), make_world(0), frame)[0]
 
 
-def measured(way: str, scene: Path) -> dict[str, float]:
+def measured(way: str, scene: Path, *options: str) -> dict[str, float]:
     """Run one way in a process of its own."""
     shutil.rmtree(WORK / "out", ignore_errors=True)
-    command = [sys.executable, "-m", "benchmarks.full_scene", way, str(scene)]
+    command = [sys.executable, "-m", "benchmarks.full_scene", way, str(scene), *options]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
-def ours(scene: Path) -> Callable[[], int]:
+def ours(scene: Path, recipe: str = "reference") -> Callable[[], int]:
     """The product itself."""
     from pipeline.build import DatasetConfig, build_dataset
     from pipeline.split import SplitConfig
 
     # One split for all: every tile with data is kept, as in the plain way.
     split = SplitConfig(block_km=5000, guard_m=0, fractions={"train": 1.0})
-    config = DatasetConfig("bench", scene, str(WORK / "out"), "reference", split)
+    config = DatasetConfig("bench", scene, str(WORK / "out"), recipe, split)
     return lambda: build_dataset(config).tiles
 
 
@@ -110,6 +111,8 @@ def plain(scene: Path) -> Callable[[], int]:
             for name in band_names(scene)
         ]
         image = xr.concat(opened, dim=xr.Variable("band", bands)).values
+        for band in opened:
+            band.close()
         out = WORK / "out"
         out.mkdir(parents=True)
         corners = kept_corners(image)
@@ -172,22 +175,27 @@ def kept_corners(image: np.ndarray) -> list[tuple[int, int]]:
     ]
 
 
-WAYS: dict[str, Callable[[Path], Callable[[], int]]] = {
+WAYS: dict[str, Callable[..., Callable[[], int]]] = {
     "ours": ours,
     "plain": plain,
     "limit": limit,
 }
 
 
-def run_one(way: str, scene: Path) -> None:
+def run_one(way: str, scene: Path, *options: str) -> None:
     """Time one way in this process and print what was found as JSON."""
-    work = WAYS[way](scene)
+    work = WAYS[way](scene, *options)
     started = time.perf_counter()
     tiles = work()
     seconds = time.perf_counter() - started
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
-    print(json.dumps({"seconds": seconds, "peak_mb": peak, "tiles": tiles}))
+    print(json.dumps({"seconds": seconds, "peak_mb": peak_mb(), "tiles": tiles}))
+
+
+def peak_mb() -> float:
+    """Return this process's largest resident memory [MB]; ru_maxrss has the parent's, too."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1000
 
 
 if __name__ == "__main__":
-    run_one(sys.argv[1], Path(sys.argv[2]))
+    run_one(sys.argv[1], Path(sys.argv[2]), *sys.argv[3:])

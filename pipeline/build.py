@@ -170,6 +170,7 @@ def ingest(path: Path, *, recipe: Recipe, split: SplitConfig, fork: ForkSession)
         )
     tiles = apply(recipe, scene, split)
     counts = store.write_scene(fork, tiles)
+    readers.verify(scene)
     logger.info("%s: %s", scene_id, _in_words(counts))
     return Ingested(scene_id, counts, fork)
 

@@ -192,22 +192,49 @@ def _cut(
     """
     rows, cols = corners
     data = values.transpose("band", "y", "x").data
-    flat = [image.transpose("y", "x").data for image in images]
-    # Windows at the bottom edge reach over the last chunk's start: they go with those before.
-    group = np.searchsorted(np.cumsum(data.chunks[1]), rows, side="right")
-    strips = []
-    for chunk in np.unique(group):
-        top, left = rows[group == chunk], cols[group == chunk]
-        first, last = int(top.min()), int(top.max()) + TILE_SIZE
-        parts = [a[..., first:last, :].rechunk(-1) for a in (data, *flat)]
-        places = list(zip((top - first).tolist(), left.tolist(), strict=True))
-        # As many dimensions as the pixels, or Dask would copy these.
-        strip = da.map_blocks(
-            _windows, *parts, places, cutting, dtype=object, chunks=((1,), (1,), (1,)),
-            meta=np.empty((0, 0, 0), object),
+    strips = _strips(data.chunks[1])
+    ends = np.cumsum(strips)
+    group = np.searchsorted(ends, rows, side="right")
+    first = ends - strips
+    places = [
+        list(zip((rows[group == i] - first[i]).tolist(), cols[group == i].tolist(), strict=True))
+        for i in range(len(strips))
+    ]
+    beyond = int((rows + TILE_SIZE - ends[group]).max(initial=0))
+    parts = [data, *(image.transpose("y", "x").data for image in images)]
+    parts = [_with_rows_after(part, strips, beyond) for part in parts]
+    # As many dimensions as the pixels, or Dask would copy these.
+    cut = da.map_blocks(
+        _windows, *parts, places=places, cutting=cutting, dtype=object,
+        chunks=((1,), (1,) * len(strips), (1,)), meta=np.empty((0, 0, 0), object),
+    )[0, :, 0]  # fmt: skip
+    counts = tuple(len(some) for some in places)
+    shapes = {"tiles": (cutting.bands, *_SIDE), "valid": _SIDE}
+    found = {}
+    for name, dtype in _outputs(cutting).items():
+        shape = shapes.get(name, ())
+        found[name] = cut.map_blocks(
+            _take, name, dtype=dtype, new_axis=list(range(1, 1 + len(shape))) or None,
+            chunks=(counts, *((size,) for size in shape)),
+            meta=np.empty((0,) * (1 + len(shape)), dtype),
         )  # fmt: skip
-        strips.append((strip.reshape(1), len(places)))
-    return {name: _part(strips, name, kind, cutting) for name, kind in _outputs(cutting).items()}
+    return found
+
+
+def _strips(chunks: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the chunks of rows; a rest smaller than a tile goes with what is before it."""
+    if len(chunks) > 1 and chunks[-1] < TILE_SIZE:
+        return (*chunks[:-2], chunks[-2] + chunks[-1])
+    return chunks
+
+
+def _with_rows_after(array: da.Array, strips: tuple[int, ...], rows: int) -> da.Array:
+    """Return an array (..., y, x) in `strips`, each followed by `rows` of the next."""
+    y = array.ndim - 2
+    array = array.rechunk({**dict.fromkeys(range(array.ndim), -1), y: strips})
+    if rows:
+        array = da.overlap.overlap(array, depth={y: (0, rows)}, boundary={y: "none"})
+    return array
 
 
 def _outputs(cutting: _Cutting) -> dict[str, Any]:
@@ -217,31 +244,28 @@ def _outputs(cutting: _Cutting) -> dict[str, Any]:
             **dict.fromkeys([*columns, *cutting.measure], "float32")}  # fmt: skip
 
 
-def _part(strips: list[tuple[da.Array, int]], name: str, dtype: Any, cutting: _Cutting) -> da.Array:
-    shape = {"tiles": (cutting.bands, *_SIDE), "valid": _SIDE}.get(name, ())
-    parts = [
-        strip.map_blocks(
-            _take,  # type: ignore[arg-type]  # Dask annotates blocks as its own arrays
-            name, dtype=dtype, new_axis=list(range(1, 1 + len(shape))) or None,
-            chunks=((count,), *((size,) for size in shape)),
-            meta=np.empty((0,) * (1 + len(shape)), dtype),
-        )
-        for strip, count in strips
-    ]  # fmt: skip
-    if not parts:
-        parts = [da.from_array(np.empty((0, *shape), dtype))]
-    array: da.Array = da.concatenate(parts)
-    return array
-
-
 def _take(strip: NDArray[np.object_], name: str) -> NDArray[Any]:
     found: NDArray[Any] = strip[0][name]
     return found
 
 
-def _windows(values: NDArray[Any], *rest: Any) -> NDArray[np.object_]:
+def _windows(
+    values: NDArray[Any],
+    *images: NDArray[Any],
+    places: list[list[tuple[int, int]]],
+    cutting: _Cutting,
+    block_id: tuple[int, ...],
+) -> NDArray[np.object_]:
     """Return one object: a dict of what `_outputs` lists, each (tile, ...), of one strip."""
-    *images, places, cutting = rest
+    return _strip(values, images, places[block_id[1]], cutting)
+
+
+def _strip(
+    values: NDArray[Any],
+    images: Sequence[NDArray[Any]],
+    places: list[tuple[int, int]],
+    cutting: _Cutting,
+) -> NDArray[np.object_]:
     found = _judge(dict(zip(cutting.names, images, strict=True)), places, cutting)
     found |= {name: np.full(len(places), np.nan) for name in cutting.measure}
     # Zeroed memory that is never touched costs nothing: only kept tiles are copied.
@@ -267,7 +291,7 @@ def _judge(
     images: dict[str, NDArray[Any]], places: list[tuple[int, int]], cutting: _Cutting
 ) -> dict[str, NDArray[Any]]:
     """Return the windows' means of images, and the first reason to reject each, "" if none."""
-    rows, cols = np.array(places, dtype=np.int64).T
+    rows, cols = np.array(places, dtype=np.int64).reshape(-1, 2).T
     found: dict[str, NDArray[Any]] = {
         f"{name}_fraction": window_mean(image, rows, cols) for name, image in images.items()
     }

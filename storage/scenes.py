@@ -3,8 +3,9 @@
 import hashlib
 import itertools
 import math
+from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import icechunk
@@ -20,6 +21,8 @@ type SceneColumns = tuple[dict[str, np.ndarray], dict[str, Any]]
 """A scene's columns on `tile`, and its attrs."""
 
 BATCH_TILES = 64
+AHEAD = 2
+"""Chunks of tiles that are computed at a time."""
 SHARD_BYTES = 64 * 2**20
 """A shard (one object) is one written batch, so that none is read back to add to it."""
 
@@ -29,9 +32,9 @@ _UNKNOWN_IS_NAN = ("sun_elevation", "sun_azimuth", "view_zenith")
 def write_scene(session: icechunk.Session, tiles: xr.Dataset) -> dict[str, Any]:
     """Write one scene's tiles to a forked session; nothing is visible before the commit.
 
-    Computes one chunk of tiles after the other, each once, under the caller's Dask configuration,
-    while a thread encodes what came before; plain NumPy is taken as it is. Tiles with a `reason`
-    are counted and left out. A scene that is there already is replaced.
+    Computes the chunks of tiles in their order, each once and two at a time, in threads of this
+    process, while another encodes what came before; plain NumPy is taken as it is. Tiles with a
+    `reason` are counted and left out. A scene that is there already is replaced.
 
     Args:
         session: A fork of the session from `begin`; one fork serves one scene at a time.
@@ -83,8 +86,7 @@ class Kept:
 
     def __iter__(self) -> Iterator[xr.Dataset]:
         """Yield the kept tiles of one chunk after the other, computed."""
-        for part in _chunks(self._tiles):
-            batch = self._tiles.isel(tile=part).compute()
+        for batch in _computed(self._tiles):
             if "reason" in batch:
                 reason = batch.reason.values
                 for name, count in zip(*np.unique(reason, return_counts=True), strict=True):
@@ -246,6 +248,25 @@ def _shards(
                 full = 0
     if full:
         yield values[:full], masks[:full]
+
+
+def _computed(tiles: xr.Dataset) -> Iterator[xr.Dataset]:
+    """Yield the chunks of tiles, computed; while one is used, the next are on their way.
+
+    Each by one thread: reading and encoding have threads of their own.
+    """
+
+    def compute(part: slice) -> xr.Dataset:
+        return tiles.isel(tile=part).compute(scheduler="synchronous")
+
+    with ThreadPoolExecutor(AHEAD, "compute") as pool:
+        coming: deque[Future[xr.Dataset]] = deque()
+        for part in _chunks(tiles):
+            coming.append(pool.submit(compute, part))
+            if len(coming) == AHEAD:
+                yield coming.popleft().result()
+        while coming:
+            yield coming.popleft().result()
 
 
 def _chunks(tiles: xr.Dataset) -> Iterator[slice]:

@@ -57,6 +57,19 @@ def open_scene(uri: str | Path) -> xr.Dataset:
     )  # fmt: skip
 
 
+def verify(scene: xr.Dataset) -> None:
+    """Compare the checksums of what was read of a scene, where its product has some.
+
+    A zip's bands are unpacked as far as their rows are wanted, and a checksum is only known at a
+    band's end: call this after the last pixel. Costs nothing if all rows were read.
+
+    Raises:
+        SceneError: A member is not what its checksum is of; what was read of it is not to be used.
+    """
+    if (source := scene.dn.encoding.get("source")) is not None:
+        source.plain.verify()
+
+
 def find_scenes(source: str | Path) -> list[Path]:
     """Return the raw products at `source`, sorted: archives and product folders, by their names.
 

@@ -3,10 +3,11 @@
 import os
 import threading
 import weakref
-import zlib
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+from zlib_ng import zlib_ng
 
 from pipeline.readers.listing import Member, Zipped
 from pipeline.readers.product import Product
@@ -75,11 +76,11 @@ class Inflated:
                 self._next(2**20)
 
     def _state(self) -> tuple[int, int, int, Any]:
-        return self._position, self._taken, self._crc, self._unpack.copy()
+        return self._position, self._taken, self._crc, self._unpack.copy()  # type: ignore[attr-defined]  # the stubs lack it
 
     def _rewind(self) -> None:
         self._position, self._taken, self._crc = 0, 0, 0
-        self._unpack = zlib.decompressobj(-zlib.MAX_WBITS)
+        self._unpack = zlib_ng.decompressobj(-zlib_ng.MAX_WBITS)
 
     def _go_back(self, offset: int) -> None:
         before = [state for state in self._saved if state[0] <= offset]
@@ -99,14 +100,14 @@ class Inflated:
                 self._taken += len(packed)
             try:
                 data = self._unpack.decompress(packed, limit)
-            except zlib.error as error:
+            except zlib_ng.error as error:  # type: ignore[misc]  # nor have they its base
                 raise self._damaged(f"{error}") from error
             if data:
                 break
             if self._unpack.eof or not packed:
                 raise self._damaged(f"{self._position} bytes")
         self._position += len(data)
-        self._crc = zlib.crc32(data, self._crc)
+        self._crc = zlib_ng.crc32(data, self._crc)
         if self._position > self._size:
             raise self._damaged("more")
         if self._position == self._size and self._crc != self._zipped.crc:

@@ -73,6 +73,7 @@ class PlainBands:
         self._streams = MemberStreams(product)
         self._shape, self._dtype = shape, dtype
         self._bands: dict[Member, tuple[Inflated | Plain, PlainImage] | None] = {}
+        self._verified: set[Member] = set()
         self._lock = threading.Lock()
 
     def has(self, member: Member) -> bool:
@@ -82,13 +83,35 @@ class PlainBands:
                 self._bands[member] = self._look(member)
             return self._bands[member] is not None
 
+    def verify(self, members: Iterable[Member] | None = None) -> None:
+        """Read on to the end of what was opened, or of `members`, where checksums are compared.
+
+        Raises:
+            SceneError: A member is not what its checksum is of.
+        """
+        with self._lock:
+            if members is None:
+                streams = [found[0] for found in self._bands.values() if found is not None]
+            else:
+                new = [member for member in members if member not in self._verified]
+                self._verified.update(new)
+                streams = [s for s in map(self._streams.open, new) if s is not None]
+        list(_pool().map(lambda stream: stream.finish(), streams))
+
     def read(self, wanted: dict[Member, NDArray[Any]], rows: tuple[int, int], cols: slice) -> None:
         """Fill one array (y, x) a file with the window of rows (first, end) and columns.
 
         Raises:
             SceneError: A file is shorter or damaged.
         """
-        list(_pool().map(lambda item: self._read(item[0], item[1], rows, cols), wanted.items()))
+        items, pool = list(wanted.items()), _pool()
+        threads = len(os.sched_getaffinity(0))
+
+        def some(first: int) -> None:
+            for member, out in items[first::threads]:
+                self._read(member, out, rows, cols)
+
+        list(pool.map(some, range(threads)))
 
     def _look(self, member: Member) -> tuple[Inflated | Plain, PlainImage] | None:
         stream = self._streams.open(member)
@@ -164,6 +187,8 @@ class RasterStack:
         if plain:
             self.plain.read(plain, (y0, y1), slice(x0, x1))
         other = {member: part for member, part in parts.items() if member not in plain}
+        if other and self.product.kind == "zip":
+            self.plain.verify(other)  # GDAL compares no checksum
         window = Window(x0, y0, x1 - x0, y1 - y0)
         with rasterio.Env(**_GDAL):
             for member, opened in _each(self.product, other):
@@ -179,7 +204,9 @@ class RasterStack:
         if len(self.members) != self.shape[0]:
             raise ValueError("bands can be taken from one-band files alone")
         members = tuple(self.members[band] for band in bands)
-        return RasterStack(self.product, members, (len(members), *self.shape[1:]), self.dtype)
+        some = RasterStack(self.product, members, (len(members), *self.shape[1:]), self.dtype)
+        some.__dict__["plain"] = self.plain  # what reads the bands is shared, and can verify all
+        return some
 
     def lazy(self) -> da.Array:
         """Return the stack as a lazy array (band, y, x); nothing is read before it is computed.
@@ -199,8 +226,15 @@ def read_headers(product: Product, members: Iterable[Member]) -> list[Header]:
         SceneError: One is no GeoTIFF, or its last block lies beyond the file's end.
     """
     members = list(members)
-    with rasterio.Env(**_GDAL):
-        found = {m: _read_header(product.where(m), o, m.size) for m, o in _each(product, members)}
+
+    def header(member: Member, opened: Open) -> Header:
+        with rasterio.Env(**_GDAL):  # one for each thread
+            return _read_header(product.where(member), opened, member.size)
+
+    if product.kind in ("zip", "folder"):
+        found = dict(_pool().map(lambda item: (item[0], header(*item)), _each(product, members)))
+    else:
+        found = {member: header(member, opened) for member, opened in _each(product, members)}
     return [found[member] for member in members]
 
 

@@ -2,6 +2,7 @@
 
 import struct
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -26,9 +27,17 @@ class PlainImage:
     offsets: NDArray[np.int64]
     """Of each strip's first pixel [byte]."""
 
+    @cached_property
+    def contiguous(self) -> bool:
+        """Whether the strips follow one another without gaps."""
+        step = 2 * self.strip_rows * self.width
+        return bool((np.diff(self.offsets) == step).all())
+
     def spans(self, first: int, end: int) -> list[tuple[int, int]]:
         """Return offset and length [byte] of what holds rows `first` to `end`, in their order."""
         found: list[tuple[int, int]] = []
+        if self.contiguous:
+            return [(int(self.offsets[0]) + 2 * first * self.width, 2 * (end - first) * self.width)]
         row = first
         while row < end:
             strip, inside = divmod(row, self.strip_rows)

@@ -8,7 +8,7 @@ import pytest
 import rasterio
 from rasterio.windows import Window
 
-from pipeline.readers import open_scene
+from pipeline.readers import open_scene, verify
 from pipeline.readers.inflate import MemberStreams
 from pipeline.readers.product import open_product
 from pipeline.readers.raster import PlainBands
@@ -146,3 +146,42 @@ def test_a_window_agrees_with_gdal(tmp_path):
     with rasterio.open(file) as source:
         expected = source.read(1, window=Window(7, 11, 20, 30))
     np.testing.assert_array_equal(scene.dn[99, 11:41, 7:27].values, expected)
+
+
+def flip(path, name, *, share):
+    """Change one bit of a member's packed bytes, at a share of their length."""
+    with zipfile.ZipFile(path) as archive:
+        info = next(info for info in archive.infolist() if name in info.filename)
+    content = bytearray(path.read_bytes())
+    start = info.header_offset + 30 + len(info.filename)
+    content[start + int(share * info.compress_size)] ^= 0x10
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_damage_behind_the_rows_that_were_read_is_found_too(tmp_path, compressed):
+    rng = np.random.default_rng(1)
+    dn = rng.integers(1, 4000, (242, 300, 66)).astype("int16")
+    folder = raw.write_l1t(tmp_path / "EO1H1930242013205110KF_1T", dn)
+    if compressed:
+        for file in folder.rglob("*.TIF"):
+            with rasterio.open(file) as source:
+                profile, pixels = source.profile | {"compress": "deflate"}, source.read()
+            with rasterio.open(file, "w", **profile) as out:
+                out.write(pixels)
+    path = tmp_path / "EO1H1930242013205110KF_1T.ZIP"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in sorted(folder.rglob("*.*")):
+            archive.write(file, file.name)
+    whole = bands(open_scene(path), name="hyperglobal")
+    np.testing.assert_array_equal(whole.dn[0, :64].values, dn[7, :64])
+    flip(path, "_B008_", share=0.9)
+    scene = open_scene(path)
+    kept = bands(scene, name="hyperglobal")
+
+    def use():
+        kept.dn[:, :64].compute()
+        verify(scene)
+
+    with pytest.raises(SceneError, match="B008"):
+        use()
