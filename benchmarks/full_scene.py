@@ -89,6 +89,8 @@ def measured(way: str, scene: Path, *options: str) -> dict[str, float]:
 
 def ours(scene: Path, recipe: str = "reference") -> Callable[[], int]:
     """The product itself."""
+    import distributed  # noqa: F401  (Dask does at its first graph)
+
     from pipeline.build import DatasetConfig, build_dataset
     from pipeline.split import SplitConfig
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import dask
 import dask.array as da
 import numpy as np
 import xarray as xr
@@ -111,7 +112,7 @@ def tile(
     step = {"step": "tile", "size": TILE_SIZE, "stride": stride, "min_valid": min_valid,
             "edges": edges, "measure": list(measure), "not_applied": not_applied,
             "keep": {column: dict(limits) for column, limits in (keep or {}).items()}}  # fmt: skip
-    return xr.Dataset(
+    tiles = xr.Dataset(
         {
             "tiles": (("tile", "band", "y", "x"), cut.pop("tiles")),
             "valid": (("tile", "y", "x"), cut.pop("valid")),
@@ -124,6 +125,9 @@ def tile(
          "counts": {"in": int(here.size), "rejected": rejected},
          "steps": [*scene.attrs["steps"], step]},
     )  # fmt: skip
+    # Once here, and not again for every chunk that is computed.
+    optimized: xr.Dataset = dask.optimize(tiles)[0]  # type: ignore[no-untyped-call]
+    return optimized
 
 
 def _rules(
