@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import dask
 import dask.array as da
 import numpy as np
 import xarray as xr
+from dask.base import optimize
 from numpy.typing import NDArray
 
 from pipeline.geolocation import Floats, lonlat
@@ -126,7 +126,7 @@ def tile(
          "steps": [*scene.attrs["steps"], step]},
     )  # fmt: skip
     # Once here, and not again for every chunk that is computed.
-    optimized: xr.Dataset = dask.optimize(tiles)[0]  # type: ignore[no-untyped-call]
+    optimized: xr.Dataset = optimize(tiles)[0]
     return optimized
 
 
