@@ -28,7 +28,17 @@ def inspect_scene(uri: str | Path) -> dict[str, Any]:
     scene = open_scene(uri)
     masked = mask(scene)
     # Per row and column only, so that memory does not grow with the bands times the length.
-    valid, dead = compute(masked.valid.data, masked.dead.mean("y").data)
+    return facts(scene, *compute(masked.valid.data, masked.dead.mean("y").data))
+
+
+def facts(scene: xr.Dataset, valid: NDArray[np.bool_], dead: NDArray[np.float64]) -> dict[str, Any]:
+    """Return what `inspect_scene` does, of a scene whose pixels were looked at already.
+
+    Args:
+        scene: As `open_scene` returns it; no pixel is read.
+        valid: Pixels that hold a measurement (y, x).
+        dead: Share of dead samples in each column (band, x) [1].
+    """
     attrs = scene.attrs
     return {
         **{key: attrs[key] for key in ("sensor", "platform", "scene_id", "level", "acquired")},

@@ -80,15 +80,32 @@ def apply(recipe: Recipe, scene: xr.Dataset, split: SplitConfig) -> xr.Dataset:
     Raises:
         SchemaError: The scene does not fit a step.
     """
-    *steps, last = (
-        (name, dict(given or {})) for step in recipe.steps for name, given in step.items()
-    )
-    for name, parameters in steps:
-        scene = STEPS[name](scene, **parameters)
-    tiles = tile(scene, partial(assign, split), **last[1])
+    return cut(recipe, prepare(recipe, scene), split)
+
+
+def prepare(recipe: Recipe, scene: xr.Dataset) -> xr.Dataset:
+    """Return the scene after all steps but the last, `tile`; lazy.
+
+    Raises:
+        SchemaError: The scene does not fit a step.
+    """
+    for step in recipe.steps[:-1]:
+        for name, given in step.items():
+            scene = STEPS[name](scene, **(given or {}))
+    return scene
+
+
+def cut(recipe: Recipe, prepared: xr.Dataset, split: SplitConfig) -> xr.Dataset:
+    """Return the tiles of what `prepare` returned, lazily."""
+    tiles = tile(prepared, partial(assign, split), **tile_parameters(recipe))
     recorded = [*tiles.attrs["steps"]]
     recorded[-1] = {**recorded[-1], "split": {**asdict(split), "fractions": dict(split.fractions)}}
     return tiles.assign_attrs(steps=recorded)
+
+
+def tile_parameters(recipe: Recipe) -> dict[str, Any]:
+    """Return the parameters of the recipe's last step, `tile`."""
+    return dict(recipe.steps[-1]["tile"] or {})
 
 
 def _parameters(name: str, given: Mapping[str, Any], where: str) -> dict[str, Any]:

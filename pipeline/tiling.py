@@ -1,6 +1,6 @@
 """A scene cut into tiles, with the rules which to keep."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,12 +10,9 @@ import xarray as xr
 from dask.base import optimize
 from numpy.typing import NDArray
 
-from pipeline.geolocation import Floats, lonlat
 from pipeline.quality.tiles import MEASURES, Limits, Measure, broken, window_mean
+from pipeline.windows import Assign, windows
 from storage.schema import TILE_SIZE, SceneError, SchemaError
-
-Assign = Callable[[Floats, Floats], NDArray[np.str_]]
-"""Corner lon, lat (tile, 4) [deg] -> a split's name, or "" for a tile between two."""
 
 _VARIABLES = {"reflectance": "1", "radiance": "W m-2 sr-1 um-1", "dn": "DN"}
 """What is cut into tiles, the first that is there, and its unit."""
@@ -94,13 +91,10 @@ def tile(
         measure = tuple(name for name in measure if name != "stripe_index")
     name = next(name for name in _VARIABLES if name in scene)
     shape = scene.sizes["y"], scene.sizes["x"]
-    rows, cols = _corners(shape, stride, edges=edges)
-    split, place = _places(scene, assign, rows, cols)
-    reason = np.select([np.isnan(place[0]), split == ""], ["no_place", "split_border"], "")
-    here = reason == ""
-    rejected = {str(r): int((reason == r).sum()) for r in np.unique(reason[~here])}
-    columns = {"row": rows, "col": cols, "lon": place[0], "lat": place[1], "split": split}
-    columns = {key: value[here] for key, value in columns.items()}
+    found = windows(scene.attrs, shape, assign, stride=stride, edges=edges)
+    here = found.reason == ""
+    rejected = {str(r): int((found.reason == r).sum()) for r in np.unique(found.reason[~here])}
+    columns = {name: getattr(found, name)[here] for name in ("row", "col", "lon", "lat", "split")}
     images = {"valid": scene.valid, "dead": scene.dead.sum("band", dtype="uint16")}
     images |= {mask: scene[mask] for mask in masks}
     dtype = np.dtype("float32" if scene[name].dtype.kind == "f" else "int16")
@@ -108,7 +102,7 @@ def tile(
         tuple(images), measure, min_valid, rules, dtype, scene.sizes["band"],
         scene.attrs["scene_id"],
     )  # fmt: skip
-    cut = _cut(scene[name], list(images.values()), (rows[here], cols[here]), cutting)
+    cut = _cut(scene[name], list(images.values()), (columns["row"], columns["col"]), cutting)
     step = {"step": "tile", "size": TILE_SIZE, "stride": stride, "min_valid": min_valid,
             "edges": edges, "measure": list(measure), "not_applied": not_applied,
             "keep": {column: dict(limits) for column, limits in (keep or {}).items()}}  # fmt: skip
@@ -148,39 +142,6 @@ def _rules(
         made -= {"stripe_index"}
     rules = {column: limits for column, limits in keep.items() if column in made}
     return rules, sorted(set(keep) - set(rules))
-
-
-def _corners(
-    shape: tuple[int, int], stride: int, *, edges: bool
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return row and column of every whole window, row by row."""
-    starts = [np.arange(0, size - TILE_SIZE + 1, stride) for size in shape]
-    if edges:
-        starts = [
-            np.union1d(start, [size - TILE_SIZE]) if size >= TILE_SIZE else start
-            for start, size in zip(starts, shape, strict=True)
-        ]
-    rows, cols = np.meshgrid(*starts, indexing="ij")
-    return rows.ravel(), cols.ravel()
-
-
-def _places(
-    scene: xr.Dataset, assign: Assign, rows: NDArray[np.int64], cols: NDArray[np.int64]
-) -> tuple[NDArray[np.str_], tuple[Floats, Floats]]:
-    """Return each window's split ("" if none) and its centre's lon, lat (NaN if unknown)."""
-    # The four corners, and the centre last; positions count from pixel edges.
-    down, across = np.array([0, 0, 1, 1, 0.5]), np.array([0, 1, 0, 1, 0.5])
-    shape = scene.sizes["y"], scene.sizes["x"]
-    lon, lat = lonlat(
-        scene.attrs, shape,
-        rows[:, None] + TILE_SIZE * down, cols[:, None] + TILE_SIZE * across,
-    )  # fmt: skip
-    known = np.isfinite(lon + lat).all(axis=1)
-    lon, lat = (np.where(known[:, None], place, np.nan) for place in (lon, lat))
-    split = np.full(rows.size, "", "U5")
-    if known.any():
-        split[known] = assign(lon[known, :4], lat[known, :4])
-    return split, (lon[:, 4], lat[:, 4])
 
 
 def _cut(

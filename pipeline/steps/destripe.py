@@ -1,6 +1,5 @@
 """Even out the gains of the columns in sensor geometry."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import dask.array as da
@@ -8,17 +7,10 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from pipeline.quality.columns import (
-    ColumnGains,
-    ColumnStatistics,
-    bridged,
-    column_gains,
-)
+from pipeline.quality.columns import ColumnGains, ColumnStatistics, column_gains
+from pipeline.quality.detectors import DetectorColumns, detector_columns
 from pipeline.quality.stripes import Floats, index_of
 from pipeline.steps.geometry import MAP_GEOMETRY, broken, detectors_of, is_map, recorded, row_spans
-
-_POOR = 0.2
-"""Share of broken samples from which on a band is left alone."""
 
 
 def destripe(scene: xr.Dataset, *, threshold: float = 3.0, largest: float = 0.3) -> xr.Dataset:
@@ -102,52 +94,23 @@ def apply_gains(
     return np.where(untouched, values, changed.astype(values.dtype))
 
 
-@dataclass
-class _Part:
-    """One detector's bands and what was gathered of them."""
-
-    place: NDArray[np.intp]
-    statistics: ColumnStatistics
-    poor: NDArray[np.bool_]
-    highest: Floats
-    """Largest magnitude of a usable sample over the dtype's limit (band, x) [1]."""
-
-
 def _bad(scene: xr.Dataset) -> NDArray[np.bool_]:
     if "bad_detector" in scene:
         return np.asarray(scene.bad_detector.values, bool)
     return np.zeros((scene.sizes["band"], scene.sizes["x"]), bool)
 
 
-def _gather(scene: xr.Dataset, bad: NDArray[np.bool_]) -> dict[str, _Part]:
+def _gather(scene: xr.Dataset, bad: NDArray[np.bool_]) -> dict[str, DetectorColumns]:
     """Read the scene once and return each detector's sums."""
-    width = scene.sizes["x"]
     parts = {
-        name: _Part(place, ColumnStatistics(len(place), width), np.zeros(len(place), bool),
-                    np.zeros((len(place), width)))
+        name: detector_columns(place, scene.sizes["x"])
         for name, place in detectors_of(scene).items()
-    }  # fmt: skip
+    }
     for _, rows in row_spans(scene):
         spoilt = broken(rows, scene.attrs) & ~bad[:, None, :]
         for part in parts.values():
-            _add(part, rows.dn.values[part.place], spoilt[part.place], scene.attrs["nodata"])
+            part.add(rows.dn.values, spoilt, scene.attrs["nodata"])
     return parts
-
-
-def _add(part: _Part, values: NDArray[Any], spoilt: NDArray[np.bool_], nodata: int) -> None:
-    """Take in some rows: pixels that all bands measured, so that the bands see the same ground."""
-    empty = values == nodata
-    # Flags in bands that are not calibrated say nothing of the others.
-    spoilt = spoilt & ~empty.all(axis=(1, 2))[:, None, None]
-    usable = ~empty.all(axis=0) & (spoilt.mean(axis=0) <= 0.5)
-    if not usable.any():
-        return
-    part.poor |= spoilt[:, usable].mean(axis=1) > _POOR
-    usable &= ~spoilt[~part.poor].any(axis=0)
-    part.statistics.add(values, usable)
-    limits = np.iinfo(values.dtype)
-    share = np.maximum(values / limits.max, values / limits.min if limits.min else 0)
-    part.highest = np.maximum(part.highest, np.where(usable, share, 0).max(axis=1))
 
 
 def _significant(found: ColumnGains, threshold: float, largest: float) -> Floats:
@@ -159,14 +122,13 @@ def _significant(found: ColumnGains, threshold: float, largest: float) -> Floats
 
 
 def _gains(
-    part: _Part, bad: NDArray[np.bool_], threshold: float, largest: float
+    part: DetectorColumns, bad: NDArray[np.bool_], threshold: float, largest: float
 ) -> tuple[Floats, dict[str, Any]]:
     """Return the gains to correct (band, x) and what that does."""
     statistics = part.statistics
-    ignored = bad | part.poor[:, None]
-    found = column_gains(statistics, ignored)
+    found = column_gains(statistics, part.ignored(bad))
     gain = _significant(found, threshold, largest)
-    columns = bridged(statistics.means(), ignored)
+    columns = part.means(bad)
     before = index_of(columns, statistics.curvatures)
     after = index_of(columns / gain, statistics.curvatures)
     judged = np.isfinite(found.noise) & np.isfinite(before)
