@@ -116,6 +116,12 @@ def test_a_scene_smaller_than_a_tile_has_none(dn):
     assert out.attrs["counts"] == {"in": 0, "kept": 0, "rejected": {}}
 
 
+def test_a_scene_of_many_bands_may_have_no_tile():
+    found = kept(make_scene(np.ones((198, 70, 80), "int16")), lambda lon, lat: [""] * len(lon))
+    assert found.attrs["counts"] == {"in": 1, "kept": 0, "rejected": {"split_border": 1}}
+    assert found.tiles.shape == (0, 198, 64, 64)
+
+
 def test_a_scene_without_a_place_keeps_no_tile(dn):
     out = kept(make_scene(dn, crs=None), to_train)
     assert out.attrs["counts"] == {"in": 6, "kept": 0, "rejected": {"no_place": 6}}
