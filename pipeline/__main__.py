@@ -4,7 +4,7 @@ import json
 import logging
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -20,6 +20,9 @@ import configs
 from pipeline import synth
 from pipeline.build import BuildReport, DatasetConfig, build_dataset
 from pipeline.inspect import inspect_scene
+from pipeline.readers import open_scene
+from pipeline.recipe import load_recipe
+from pipeline.split import SplitConfig
 from storage import shards as shard_files
 from storage import store
 
@@ -28,6 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Raw hyperspectral scenes to a versioned set of tiles, and to shards made from it.",
 )
+logger = logging.getLogger("pipeline")
 out = Console()
 err = Console(stderr=True)
 
@@ -44,10 +48,10 @@ def said_in_words() -> Iterator[None]:
     try:
         yield
     except configs.ConfigError as error:
-        err.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+        complain(str(error))
         raise typer.Exit(2) from error
     except (ValueError, OSError, LookupError, IcechunkError) as error:
-        err.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+        complain(str(error))
         raise typer.Exit(1) from error
 
 
@@ -78,18 +82,65 @@ def synth_command(
         say(f"{len(written)} products in {folder}, their truth in {folder / 'truth'}")
 
 
-@app.command(epilog="Example: hypersigma-data inspect EO1H1930242013205110KF_1T.ZIP --json")
+@app.command(epilog="Example: hypersigma-data inspect raw/*.ZIP --html qa")
 def inspect(
-    scene: Annotated[str, typer.Argument(help="An archive or a product folder.")],
+    scenes: Annotated[
+        list[str], typer.Argument(metavar="SCENE...", help="Archives or product folders.")
+    ],
     as_json: JsonOption = False,
+    pages: Annotated[
+        Path | None, typer.Option("--html", metavar="OUT", help="Folder for a QA page a scene.")
+    ] = None,
+    recipe: Annotated[
+        str, typer.Option(help="A recipe file or name; the pages show what it does.")
+    ] = "reflectance",
 ) -> None:
-    """Tell what a raw product is: sensor, bands, sun, valid area, problems."""
+    """Tell what a raw product is: sensor, bands, sun, valid area, problems.
+
+    With --html, write a self-contained page, its pictures and its numbers as JSON for each scene. A
+    scene that fails is named; exit code 1 then, with the others done.
+    """
     with said_in_words():
-        facts = inspect_scene(scene)
+        tell = page_writer(pages, recipe) if pages else inspect_scene
+        found = []
+        for scene in scenes:
+            try:
+                found.append(tell(scene))
+            except Exception as error:  # a scene is a unit of failure: name it, go on
+                expected = isinstance(error, ValueError | OSError | LookupError)
+                text = str(error) if expected else f"{type(error).__name__}: {error}"
+                complain(text if scene in text else f"{scene}: {text}")
+                if not expected:
+                    logger.error("%s", scene, exc_info=error)
+                continue
+            if pages and not as_json:
+                say(f"{scene}: {found[-1]['page']}")
+            elif not as_json:
+                print_facts(found[-1])
         if as_json:
-            print_json(facts)
-        else:
-            print_facts(facts)
+            print_json(found[0] if len(scenes) == len(found) == 1 else found)
+        raise typer.Exit(0 if len(found) == len(scenes) else 1)
+
+
+def page_writer(folder: Path, recipe: str) -> Callable[[str], dict[str, Any]]:
+    """Return what writes a scene's page into `folder` and says where."""
+    # Matplotlib takes a second to load: not before it is needed.
+    from pipeline.qa.gather import gather
+    from pipeline.qa.pages import write_page
+
+    loaded, split = load_recipe(recipe), SplitConfig()
+    written: dict[str, str] = {}
+
+    def write(scene: str) -> dict[str, Any]:
+        quality = gather(open_scene(scene), loaded, split)
+        scene_id = str(quality.facts["scene_id"])
+        if scene_id in written:
+            raise ValueError(f"{scene}: scene {scene_id} is also {written[scene_id]}")
+        page = write_page(quality, folder)
+        written[scene_id] = scene
+        return {"scene": scene, "page": str(page), "json": str(page.with_suffix(".json"))}
+
+    return write
 
 
 @app.command(epilog="Example: hypersigma-data build dataset/demo store=demo/store")
@@ -183,6 +234,11 @@ def flow(*arguments: str) -> int:
         return subprocess.run([sys.executable, "-m", "pipeline.flows", *arguments]).returncode
     except KeyboardInterrupt:  # the child got it too and has ended by itself
         return 0
+
+
+def complain(message: str) -> None:
+    """Print one line as it is, in red on stderr."""
+    err.print(message, style="red", markup=False, highlight=False, soft_wrap=True)
 
 
 def say(message: str) -> None:

@@ -1,6 +1,5 @@
 """Figures of the demo page: what the data look like, what the models learnt, what is mapped."""
 
-import base64
 import io
 import json
 from pathlib import Path
@@ -14,6 +13,7 @@ from matplotlib import pyplot as plt
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
+from pipeline.qa.html import data_uri
 from pipeline.readers import find_scenes, open_scene
 from pipeline.readers.names import scene_id_of_name
 from storage import store
@@ -33,7 +33,7 @@ def as_data_uri(figure: Figure) -> str:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
     plt.close(figure)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return data_uri(buffer.getvalue())
 
 
 def quicklooks(root: Path) -> Figure:

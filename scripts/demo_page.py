@@ -1,11 +1,11 @@
 """One self-contained page about a finished demo, and its numbers as JSON."""
 
-import html
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.qa import html
 from storage import store
 from storage.index import read_index
 
@@ -15,24 +15,6 @@ CLASSIFIERS = {
     "spectral": "spectral, pretrained",
     "scratch": "spatial + spectral, from scratch",
 }
-
-STYLE = """
-:root { --ink: #1d2733; --soft: #5d6b7a; --line: #d9dfe6; --deep: #1f4e79; color-scheme: light; }
-body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); }
-body { max-width: 68rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.7rem; margin-bottom: 0; }
-h2 { font-size: 1.15rem; margin: 2.2rem 0 .4rem; color: var(--deep); }
-p { margin: .4rem 0; }
-.soft { color: var(--soft); }
-img { max-width: 100%; height: auto; }
-.tiles { display: flex; flex-wrap: wrap; gap: .8rem; margin: 1.2rem 0; }
-.tile { border: 1px solid var(--line); border-radius: .5rem; padding: .6rem 1rem; }
-.tile b { display: block; font-size: 1.5rem; }
-.tile span { color: var(--soft); font-size: .85rem; }
-table { border-collapse: collapse; margin: .6rem 0; }
-th, td { padding: .25rem 1rem .25rem 0; text-align: left; border-bottom: 1px solid var(--line); }
-td.n { text-align: right; font-variant-numeric: tabular-nums; }
-"""
 
 
 def summarise(root: Path, timings: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -95,13 +77,10 @@ def compose(numbers: dict[str, Any], uris: dict[str, str]) -> str:
     newest = numbers["versions"][-1]
     best = numbers["classification"]["both"]
     parts = [
-        "<!doctype html><html lang=en><head><meta charset=utf-8>",
-        "<meta name=viewport content='width=device-width, initial-scale=1'>",
-        f"<title>HyperSIGMA pipeline: demo</title><style>{STYLE}</style></head><body>",
         "<h1>From raw scenes to a map</h1>",
         "<p class=soft>Synthetic Hyperion and AHSI products with known truth, one landscape; every "
         "number below was measured in this run.</p>",
-        tiles(
+        html.tiles(
             (f"{best['oa']:.3f}", "overall accuracy, held-out ground"),
             (f"{best['kappa']:.3f}", "kappa"),
             (str(newest["scenes"]), f"scenes in {newest['tag']}"),
@@ -115,11 +94,11 @@ def compose(numbers: dict[str, Any], uris: dict[str, str]) -> str:
         "L1R and AHSI in sensor geometry.</p>",
         image(uris, "quicklooks"),
         "<h2>Versions</h2>",
-        table(
+        html.table(
             ("version", "scenes", "tiles", "message"),
             ((v["tag"], v["scenes"], v["tiles"], v["message"]) for v in numbers["versions"]),
         ),
-        f"<p>v1 to v2 added {escape(', '.join(numbers['diff_v1_v2']['scenes_added']))} "
+        f"<p>v1 to v2 added {html.escape(', '.join(numbers['diff_v1_v2']['scenes_added']))} "
         f"({numbers['diff_v1_v2']['tiles']} tiles) and touched nothing else.</p>",
         image(uris, "splits"),
         "<h2>Spectra, before and after</h2>",
@@ -137,13 +116,12 @@ def compose(numbers: dict[str, Any], uris: dict[str, str]) -> str:
         "<h2>Map</h2>",
         image(uris, "map"),
         "<h2>Time</h2>",
-        table(
+        html.table(
             ("command", "seconds"),
             ((step["command"], step["seconds"]) for step in numbers["seconds"]),
         ),
-        "</body></html>",
     ]
-    return "\n".join(parts)
+    return html.document("HyperSIGMA pipeline: demo", parts)
 
 
 def pretraining_table(runs: dict[str, Any]) -> str:
@@ -161,7 +139,7 @@ def pretraining_table(runs: dict[str, Any]) -> str:
         for kind, run in runs.items()
     )
     head = ("", "steps", "first loss", "last loss", "last / first", "mean spectrum", "held-out")
-    return table(head, rows)
+    return html.table(head, rows)
 
 
 def classification_table(runs: dict[str, Any]) -> str:
@@ -173,40 +151,12 @@ def classification_table(runs: dict[str, Any]) -> str:
     for name, control in runs["both"]["controls"].items():
         numbers = (f"{control[key]:.4f}" for key in ("oa", "aa", "kappa"))
         rows.append((f"control: {name.replace('_', ' ')} of the pixel's spectrum", *numbers))
-    return table(("classifier", "OA", "AA", "kappa"), rows)
-
-
-def tiles(*numbers: tuple[str, str]) -> str:
-    """Return large numbers with what they are below."""
-    inner = "".join(
-        f"<div class=tile><b>{escape(value)}</b><span>{escape(name)}</span></div>"
-        for value, name in numbers
-    )
-    return f"<div class=tiles>{inner}</div>"
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Return an HTML table; numbers are right-aligned."""
-    lines = ["".join(f"<th>{escape(name)}</th>" for name in head)]
-    lines += ["".join(cell(value) for value in row) for row in rows]
-    return "<table>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
-
-
-def cell(value: object) -> str:
-    """Return one table cell."""
-    text = str(value)
-    number = text[:1].isdigit() and not text.startswith("0x")
-    return f"<td class=n>{escape(text)}</td>" if number else f"<td>{escape(text)}</td>"
+    return html.table(("classifier", "OA", "AA", "kappa"), rows)
 
 
 def image(uris: dict[str, str], name: str) -> str:
     """Return the named figure."""
-    return f"<p><img src='{uris[name]}' alt='{name}'></p>"
-
-
-def escape(value: object) -> str:
-    """Return `value` as HTML text."""
-    return html.escape(str(value))
+    return html.image(uris[name], name)
 
 
 def read_json(path: Path) -> Any:
