@@ -157,7 +157,7 @@ def _cut(
     """
     rows, cols = corners
     data = values.transpose("band", "y", "x").data
-    strips = _strips(data.chunks[1])
+    strips = row_strips(data.chunks[1])
     ends = np.cumsum(strips)
     group = np.searchsorted(ends, rows, side="right")
     first = ends - strips
@@ -186,7 +186,7 @@ def _cut(
     return found
 
 
-def _strips(chunks: tuple[int, ...]) -> tuple[int, ...]:
+def row_strips(chunks: tuple[int, ...]) -> tuple[int, ...]:
     """Return the chunks of rows; a rest smaller than a tile goes with what is before it."""
     if len(chunks) > 1 and chunks[-1] < TILE_SIZE:
         return (*chunks[:-2], chunks[-2] + chunks[-1])

@@ -15,6 +15,7 @@ from pipeline.qa.quality import Bools, Floats, Ints
 from pipeline.quality.detectors import DetectorColumns, detector_columns
 from pipeline.quality.noise import noise
 from pipeline.steps.geometry import broken, detectors_of, is_map
+from pipeline.tiling import row_strips
 from storage.schema import TILE_SIZE
 
 PREVIEW_SIDE = 1000
@@ -131,9 +132,9 @@ def strips(
 
 
 def _bounds(prepared: xr.Dataset, variable: str) -> list[int]:
-    """Return where chunks of rows begin, and where the last one ends."""
+    """Return where the strips that tiles are cut from begin, and where the last one ends."""
     chunks = prepared[variable].chunksizes.get("y", (prepared.sizes["y"],))
-    return [0, *np.cumsum(chunks).tolist()]
+    return [0, *np.cumsum(row_strips(chunks)).tolist()]
 
 
 def _tile_parts(columns: xr.Dataset, bounds: list[int]) -> dict[int, slice]:
@@ -141,9 +142,10 @@ def _tile_parts(columns: xr.Dataset, bounds: list[int]) -> dict[int, slice]:
     parts = {}
     stop = 0
     for count in columns.reason.data.chunks[0] if columns.sizes["tile"] else ():
-        first = int(columns.row[stop])
-        strip = bounds[int(np.searchsorted(bounds, first, side="right")) - 1]
-        parts[strip] = slice(stop, stop + count)
+        if count:
+            first = int(columns.row[stop])
+            strip = bounds[int(np.searchsorted(bounds, first, side="right")) - 1]
+            parts[strip] = slice(stop, stop + count)
         stop += count
     return parts
 
