@@ -1,10 +1,8 @@
 """A product's members, found by their names, and its XML."""
 
-from typing import Any
+from xml.etree.ElementTree import Element
 
-from defusedxml import ElementTree
-from defusedxml.common import DefusedXmlException
-
+from pipeline.readers import metadata
 from pipeline.readers.product import Member, Product
 from storage.schema import SceneError
 
@@ -26,15 +24,10 @@ def only(product: Product, pattern: str, what: str) -> Member:
     return found[0]
 
 
-def xml_root(product: Product, member: Member) -> Any:
+def xml_root(product: Product, member: Member) -> Element:
     """Return the root element of an XML file without entities.
 
     Raises:
         SceneError: It is no such XML.
     """
-    try:
-        return ElementTree.fromstring(product.read(member))
-    except (ElementTree.ParseError, DefusedXmlException, ValueError) as error:
-        raise SceneError(
-            product.where(member), expected="plain XML", got=f"{error}", todo=FETCH_AGAIN
-        ) from error
+    return metadata.parse_xml(product.read(member), where=product.where(member))
