@@ -21,8 +21,8 @@ type SceneColumns = tuple[dict[str, np.ndarray], dict[str, Any]]
 """A scene's columns on `tile`, and its attrs."""
 
 BATCH_TILES = 64
-AHEAD = 2
-"""Chunks of tiles that are computed at a time."""
+AHEAD_BYTES = 64 * 2**20
+"""Of chunks up to this size two are computed at a time, of larger ones one."""
 SHARD_BYTES = 64 * 2**20
 """A shard (one object) is one written batch, so that none is read back to add to it."""
 
@@ -251,7 +251,7 @@ def _shards(
 
 
 def _computed(tiles: xr.Dataset) -> Iterator[xr.Dataset]:
-    """Yield the chunks of tiles, computed; while one is used, the next are on their way.
+    """Yield the chunks of tiles, computed; of small ones the next is on its way meanwhile.
 
     Each by one thread: reading and encoding have threads of their own.
     """
@@ -259,11 +259,14 @@ def _computed(tiles: xr.Dataset) -> Iterator[xr.Dataset]:
     def compute(part: slice) -> xr.Dataset:
         return tiles.isel(tile=part).compute(scheduler="synchronous")
 
-    with ThreadPoolExecutor(AHEAD, "compute") as pool:
+    largest = max(tiles.tiles.chunksizes.get("tile", (BATCH_TILES,)), default=0)
+    size = largest * math.prod(tiles.tiles.shape[1:]) * tiles.tiles.dtype.itemsize
+    ahead = 2 if size <= AHEAD_BYTES else 1
+    with ThreadPoolExecutor(ahead, "compute") as pool:
         coming: deque[Future[xr.Dataset]] = deque()
         for part in _chunks(tiles):
             coming.append(pool.submit(compute, part))
-            if len(coming) == AHEAD:
+            if len(coming) > ahead - 1:
                 yield coming.popleft().result()
         while coming:
             yield coming.popleft().result()
