@@ -24,7 +24,7 @@ from pipeline.readers.ahsi_text import (
 )
 from pipeline.readers.members import only
 from pipeline.readers.product import Member, Product
-from pipeline.readers.raster import Header, chunk_rows, lazy_stack, read_headers
+from pipeline.readers.raster import Header, raster_stack, read_headers
 from pipeline.readers.scene import Bands, scene_dataset
 from pipeline.sensors import SENSORS
 from storage.schema import SceneError
@@ -225,11 +225,11 @@ def _shift(
 def _stacks(
     product: Product, rasters: Mapping[str, Member], headers: Mapping[str, Header]
 ) -> tuple[da.Array, da.Array]:
-    bands = sum(header.shape[0] for header in headers.values())
-    rows = chunk_rows(bands, headers["VNIR"].shape[2], packed=product.kind == "tgz")
-    vnir, swir = (
-        lazy_stack(product, [rasters[d]], headers[d].shape, headers[d].dtype, rows) for d in FILES
-    )
+    stacks = [
+        raster_stack(product, [rasters[d]], headers[d].shape, headers[d].dtype) for d in FILES
+    ]
+    rows = stacks[0].rows(sum(stack.shape[0] for stack in stacks))
+    vnir, swir = (stack.lazy(rows) for stack in stacks)
     return vnir, swir
 
 

@@ -11,7 +11,7 @@ import xarray as xr
 from pipeline.readers import metadata
 from pipeline.readers.members import FETCH_AGAIN, only, xml_root
 from pipeline.readers.product import Product
-from pipeline.readers.raster import chunk_rows, lazy_stack, read_headers
+from pipeline.readers.raster import raster_stack, read_headers
 from pipeline.readers.scene import Bands, scene_dataset
 from storage.schema import SceneError
 
@@ -62,9 +62,9 @@ def open_enmap(product: Product) -> xr.Dataset:
         "crs": header.crs, "transform": list(header.transform),
         "sources": product.sources([image, xml]),
     }  # fmt: skip
-    rows = chunk_rows(header.shape[0], header.shape[2], packed=product.kind == "tgz")
-    dn = lazy_stack(product, [image], header.shape, header.dtype, rows)
-    return scene_dataset(dn, _bands(root, header.shape[0], values["vnir"], where), attrs)
+    stack = raster_stack(product, [image], header.shape, header.dtype)
+    bands = _bands(root, header.shape[0], values["vnir"], where)
+    return scene_dataset(stack.lazy(), bands, attrs, source=stack)
 
 
 def _bands(root: Any, count: int, vnir: str, where: str) -> Bands:

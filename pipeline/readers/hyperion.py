@@ -15,7 +15,7 @@ from pipeline.readers import metadata
 from pipeline.readers.names import entity_id
 from pipeline.readers.product import Member, Product
 from pipeline.readers.projection import notes_on_projection
-from pipeline.readers.raster import Header, RasterStack, read_headers
+from pipeline.readers.raster import Header, raster_stack, read_headers
 from pipeline.readers.scene import Bands, check_grid, scene_dataset, view_zenith
 from pipeline.sensors import band_list
 from pipeline.sensors.hyperion import HYPERION_BANDS, hyperion_bands, hyperion_detectors
@@ -69,7 +69,7 @@ def open_hyperion(product: Product) -> xr.Dataset:
         "sources": product.sources([*files, mtl]),
     }  # fmt: skip
     shape = (len(files), *header.shape[1:])
-    stack = RasterStack(product, tuple(files), shape, np.dtype(header.dtype))
+    stack = raster_stack(product, files, shape, header.dtype)
     bands = _bands(values, where, index)
     return scene_dataset(stack.lazy(), bands, attrs, source=stack, numbers=list(members))
 

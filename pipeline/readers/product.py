@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Literal
 
+from pipeline.readers.gunzip import Checkpoints
 from pipeline.readers.listing import (
     TEXT_LIMIT,
     Member,
@@ -52,6 +53,8 @@ class Product:
     """A tar's small text members, kept since each look into a tgz unpacks all of it."""
     unpacked: Unpacked | None = field(default=None, repr=False)
     """Of a tar.xz."""
+    checkpoints: Checkpoints | None = field(default=None, repr=False)
+    """Of a tgz."""
 
     def find(self, pattern: str) -> list[Member]:
         """Return the members whose base name matches `pattern` wholly, whatever the case."""
@@ -198,7 +201,7 @@ def open_product(path: Path) -> Product:
             return Product(path, "zip", tuple(list_zip(path)), _sha256(path))
         found = list_tar(path)
     return Product(path, found.packing, tuple(found.members), found.sha256, found.texts,
-                   found.unpacked)  # fmt: skip
+                   found.unpacked, found.checkpoints)  # fmt: skip
 
 
 def _list_folder(folder: Path) -> Iterator[Member]:

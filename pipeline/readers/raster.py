@@ -1,12 +1,10 @@
 """GeoTIFFs as one lazy array (band, y, x), read a strip of rows at a time by GDAL."""
 
-import os
-import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache, cached_property, partial
+from functools import cached_property, partial
+from itertools import groupby
 from typing import Any
 
 import dask.array as da
@@ -18,9 +16,10 @@ from rasterio.io import MemoryFile
 from rasterio.windows import Window
 
 from pipeline.readers.indexing import Key, covering_box
-from pipeline.readers.inflate import Inflated, MemberStreams, Plain
+from pipeline.readers.inflate import MemberStreams
+from pipeline.readers.plain import Place, PlainBands, cores
 from pipeline.readers.product import Member, Product
-from pipeline.readers.tiff import HEAD_BYTES, PlainImage, plain_image
+from pipeline.readers.tiff import plain_image, read_head
 from storage.schema import TILE_SIZE, SceneError
 
 _CHUNK_BYTES = 64 * 2**20
@@ -39,6 +38,8 @@ _GDAL = {
 }
 
 type Open = Callable[[], Any]
+type Run = tuple[list[int], NDArray[Any]]
+"""Bands of a file (1-based), and what they are read into (band, y, x)."""
 
 # Sensor geometry has none, and says so for each file that is opened; per-thread filters do not
 # exist before Python 3.14.
@@ -57,118 +58,43 @@ class Header:
     """Affine coefficients a, b, c, d, e, f: x = a col + b row + c, y = d col + e row + f."""
 
 
-class PlainBands:
-    """Reads bands whose pixels lie in their files as they are, all cores at once.
-
-    Out of a zip each band is unpacked as its rows go by, once, and its checksum verified at the
-    end; GDAL's own way through a zip took 2.4 times as long and verifies nothing.
-
-    Args:
-        product: Where the files are.
-        shape: Rows and columns that each must have.
-        dtype: Of the pixels.
-    """
-
-    def __init__(self, product: Product, shape: tuple[int, int], dtype: np.dtype[Any]) -> None:
-        self._streams = MemberStreams(product)
-        self._shape, self._dtype = shape, dtype
-        self._bands: dict[Member, tuple[Inflated | Plain, PlainImage] | None] = {}
-        self._verified: set[Member] = set()
-        self._lock = threading.Lock()
-
-    def has(self, member: Member) -> bool:
-        """Say whether a file can be read so; looks at its first bytes, once."""
-        with self._lock:
-            if member not in self._bands:
-                self._bands[member] = self._look(member)
-            return self._bands[member] is not None
-
-    def verify(self, members: Iterable[Member] | None = None) -> None:
-        """Read on to the end of what was opened, or of `members`, where checksums are compared.
-
-        Raises:
-            SceneError: A member is not what its checksum is of.
-        """
-        with self._lock:
-            if members is None:
-                streams = [found[0] for found in self._bands.values() if found is not None]
-            else:
-                new = [member for member in members if member not in self._verified]
-                self._verified.update(new)
-                streams = [s for s in map(self._streams.open, new) if s is not None]
-        list(_pool().map(lambda stream: stream.finish(), streams))
-
-    def read(self, wanted: dict[Member, NDArray[Any]], rows: tuple[int, int], cols: slice) -> None:
-        """Fill one array (y, x) a file with the window of rows (first, end) and columns.
-
-        Raises:
-            SceneError: A file is shorter or damaged.
-        """
-        items, pool = list(wanted.items()), _pool()
-        threads = len(os.sched_getaffinity(0))
-
-        def some(first: int) -> None:
-            for member, out in items[first::threads]:
-                self._read(member, out, rows, cols)
-
-        list(pool.map(some, range(threads)))
-
-    def _look(self, member: Member) -> tuple[Inflated | Plain, PlainImage] | None:
-        stream = self._streams.open(member)
-        if stream is None:
-            return None
-        image = plain_image(stream.read(0, min(HEAD_BYTES, member.size)))
-        fits = image is not None and (image.height, image.width) == self._shape
-        return (stream, image) if fits and image is not None else None
-
-    def _read(self, member: Member, out: NDArray[Any], rows: tuple[int, int], cols: slice) -> None:
-        found = self._bands[member]
-        assert found is not None  # noqa: S101  (`has` was asked)
-        stream, image = found
-        dtype, row = self._dtype.newbyteorder(image.byte_order), 0
-        for content in (stream.read(*span) for span in image.spans(*rows)):
-            pixels = np.frombuffer(content, dtype).reshape(-1, image.width)
-            out[row : row + len(pixels)] = pixels[:, cols]
-            row += len(pixels)
-        if rows[1] == image.height:
-            stream.finish()
-
-
-@cache
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(len(os.sched_getaffinity(0)), "decode")
-
-
 @dataclass(frozen=True)
 class RasterStack:
-    """GeoTIFFs of one grid, stacked on band, as an array that Dask reads a window of at a time.
+    """Bands of GeoTIFFs of one grid, as an array that Dask reads a window of at a time.
 
-    One-band files that are not compressed in themselves are read by `PlainBands`, other files one
-    by one by GDAL in the product's order, each closed again, so that its block cache and the
-    handles stay bounded. Then a zip's member is unpacked up to the window's last row, a tgz of
-    small files up to its last file, a tgz of large ones some times over: hence the larger chunks
-    there. Unpack a tgz beforehand where that matters.
+    Files that are not compressed in themselves are read by `PlainBands`, other files one by one
+    by GDAL in the product's order, each closed again, so that its block cache and the handles
+    stay bounded. Then a zip's member is unpacked up to the window's last row, a tgz of small files
+    up to its last file, a tgz of large ones some times over: hence the larger chunks there.
+    Unpack such a tgz beforehand where that matters.
     """
 
     product: Product
-    members: tuple[Member, ...]
-    """Equally many bands each."""
-    shape: tuple[int, int, int]
-    """(band, y, x)."""
+    places: tuple[Place, ...]
+    """Of each band; equally many bands in each file."""
+    each: int
+    """Bands in a file."""
+    grid: tuple[int, int]
+    """(y, x)."""
     dtype: np.dtype[Any]
     ndim: int = 3
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(band, y, x)."""
+        return len(self.places), *self.grid
 
     @cached_property
     def plain(self) -> PlainBands:
         """What reads files without GDAL; each process opens its own."""
-        return PlainBands(self.product, self.shape[1:], self.dtype)
+        return PlainBands(self.product, (self.each, *self.grid), self.dtype)
 
     def __reduce__(self) -> tuple[object, ...]:
-        return RasterStack, (self.product, self.members, self.shape, self.dtype)
+        return RasterStack, (self.product, self.places, self.each, self.grid, self.dtype)
 
     def __dask_tokenize__(self) -> object:
-        files = [(m.name, m.size) for m in self.members]
-        return str(self.product.path), self.product.path.stat().st_mtime_ns, files, self.shape
+        places = [(m.name, m.size, band) for m, band in self.places]
+        return str(self.product.path), self.product.path.stat().st_mtime_ns, places, self.shape
 
     def __getitem__(self, key: Key) -> NDArray[Any]:
         spans, inside = covering_box(key, self.shape)
@@ -176,47 +102,49 @@ class RasterStack:
         out = np.empty([stop - start for start, stop in spans], self.dtype)
         if out.size == 0:
             return out[inside]
-        each = self.shape[0] // len(self.members)
-        parts: dict[Member, tuple[list[int], NDArray[Any]]] = {}
-        for i, member in enumerate(self.members):
-            low, high = max(first, i * each), min(last, (i + 1) * each)
-            if low < high:
-                bands = [band - i * each + 1 for band in range(low, high)]
-                parts[member] = bands, out[low - first : high - first]
-        plain = {m: image[0] for m, (_, image) in parts.items() if each == 1 and self.plain.has(m)}
+        wanted = list(zip(self.places[first:last], out, strict=True))
+        plain = [item for item in wanted if self.plain.has(item[0][0])]
         if plain:
             self.plain.read(plain, (y0, y1), slice(x0, x1))
-        other = {member: part for member, part in parts.items() if member not in plain}
-        if other and self.product.kind == "zip":
-            self.plain.verify(other)  # GDAL compares no checksum
-        window = Window(x0, y0, x1 - x0, y1 - y0)
-        with rasterio.Env(**_GDAL):
-            for member, opened in _each(self.product, other):
-                _read(self.product.where(member), opened, window, *other[member])
+        if len(plain) < len(wanted):
+            other = _runs(self.places[first:last], out, self.plain)
+            if self.product.kind == "zip":
+                self.plain.verify(other)  # GDAL compares no checksum
+            window = Window(x0, y0, x1 - x0, y1 - y0)
+            with rasterio.Env(**_GDAL):
+                for member, opened in _each(self.product, other):
+                    _read(self.product.where(member), opened, window, other[member])
         return out[inside]
 
     def take(self, bands: Sequence[int]) -> "RasterStack":
-        """Return the stack of some bands alone (0-based); only of one-band files.
-
-        Raises:
-            ValueError: Files have several bands.
-        """
-        if len(self.members) != self.shape[0]:
-            raise ValueError("bands can be taken from one-band files alone")
-        members = tuple(self.members[band] for band in bands)
-        some = RasterStack(self.product, members, (len(members), *self.shape[1:]), self.dtype)
+        """Return the stack of some bands alone (0-based)."""
+        places = tuple(self.places[band] for band in bands)
+        some = RasterStack(self.product, places, self.each, self.grid, self.dtype)
         some.__dict__["plain"] = self.plain  # what reads the bands is shared, and can verify all
         return some
 
-    def lazy(self) -> da.Array:
+    def rows(self, bands: int | None = None) -> int:
+        """Return how many rows make a chunk of `bands`, by default the stack's."""
+        by_gdal = self.product.kind == "tgz" and not self.plain.has(self.places[0][0])
+        return chunk_rows(bands or self.shape[0], self.shape[2], packed=by_gdal)
+
+    def lazy(self, rows: int | None = None) -> da.Array:
         """Return the stack as a lazy array (band, y, x); nothing is read before it is computed.
 
         Chunks: all bands, a multiple of 64 rows, all columns.
         """
-        bands, _, cols = self.shape
-        rows = chunk_rows(bands, cols, packed=self.product.kind == "tgz")
-        array: da.Array = da.from_array(self, (bands, rows, cols), asarray=False, fancy=False)
+        chunks = (self.shape[0], rows or self.rows(), self.shape[2])
+        array: da.Array = da.from_array(self, chunks, asarray=False, fancy=False)
         return array
+
+
+def raster_stack(
+    product: Product, members: Sequence[Member], shape: tuple[int, int, int], dtype: str
+) -> RasterStack:
+    """Return all bands (band, y, x) of GeoTIFFs of one grid, equally many each."""
+    each = shape[0] // len(members)
+    places = tuple((member, band) for member in members for band in range(each))
+    return RasterStack(product, places, each, shape[1:], np.dtype(dtype))
 
 
 def read_headers(product: Product, members: Iterable[Member]) -> list[Header]:
@@ -234,7 +162,7 @@ def read_headers(product: Product, members: Iterable[Member]) -> list[Header]:
             return _read_header(product.where(member), opened, member.size)
 
     if product.kind in ("zip", "folder"):
-        found = dict(_pool().map(lambda item: (item[0], header(*item)), _each(product, wanted)))
+        found = dict(cores().map(lambda item: (item[0], header(*item)), _each(product, wanted)))
     else:
         found = {member: header(member, opened) for member, opened in _each(product, wanted)}
     return [found.get(member) or found[members[0]] for member in members]
@@ -249,7 +177,7 @@ def _like_the_first(product: Product, members: list[Member]) -> set[Member]:
 
     def head(member: Member) -> bytes | None:
         stream = streams.open(member)
-        return None if stream is None else stream.read(0, min(HEAD_BYTES, member.size))
+        return None if stream is None else read_head(stream.read, member.size)
 
     first, *others = members
     start = head(first)
@@ -258,21 +186,8 @@ def _like_the_first(product: Product, members: list[Member]) -> set[Member]:
         return set()
     size, begin = first.size, int(image.offsets.min())
     alike = [member for member in others if member.size == size]
-    heads = zip(alike, _pool().map(head, alike), strict=True)
+    heads = zip(alike, cores().map(head, alike), strict=True)
     return {member for member, other in heads if other and other[:begin] == start[:begin]}
-
-
-def lazy_stack(
-    product: Product, members: Sequence[Member], shape: tuple[int, int, int], dtype: str, rows: int
-) -> da.Array:
-    """Return GeoTIFFs of one grid, equally many bands each, as a lazy array (band, y, x).
-
-    Chunks: all bands, `rows`, all columns; nothing is read before it is computed.
-    """
-    stack = RasterStack(product, tuple(members), shape, np.dtype(dtype))
-    chunks = (shape[0], rows, shape[2])
-    array: da.Array = da.from_array(stack, chunks=chunks, asarray=False, fancy=False)
-    return array
 
 
 def chunk_rows(bands: int, cols: int, *, packed: bool = False) -> int:
@@ -282,6 +197,21 @@ def chunk_rows(bands: int, cols: int, *, packed: bool = False) -> int:
     """
     aim = _TGZ_CHUNK_BYTES if packed else _CHUNK_BYTES
     return TILE_SIZE * max(1, aim // (bands * cols * 2 * TILE_SIZE))
+
+
+def _runs(places: Sequence[Place], out: NDArray[Any], plain: PlainBands) -> dict[Member, list[Run]]:
+    """Return, of each file that `plain` has not, which bands (1-based) go to which part of `out`.
+
+    `out` (band, y, x) is in the order of `places`.
+    """
+    runs: dict[Member, list[Run]] = {}
+    row = 0
+    for member, group in groupby(places, key=lambda place: place[0]):
+        bands = [band + 1 for _, band in group]
+        if not plain.has(member):
+            runs.setdefault(member, []).append((bands, out[row : row + len(bands)]))
+        row += len(bands)
+    return runs
 
 
 def _each(product: Product, members: Iterable[Member]) -> Iterator[tuple[Member, Open]]:
@@ -315,11 +245,12 @@ def _read_header(where: str, opened: Open, size: int) -> Header:
         raise _damaged(where, error) from error
 
 
-def _read(where: str, opened: Open, window: Window, bands: list[int], out: NDArray[Any]) -> None:
+def _read(where: str, opened: Open, window: Window, runs: list[Run]) -> None:
     try:
         with opened() as source:
-            source.read(bands, window=window, out=out)
-            _check_blocks(where, source, bands, window, out)
+            for bands, out in runs:
+                source.read(bands, window=window, out=out)
+                _check_blocks(where, source, bands, window, out)
     except RasterioError as error:
         raise _damaged(where, error) from error
 

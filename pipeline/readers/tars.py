@@ -1,6 +1,5 @@
 """A tar's list, plain or packed by gzip or xz, made in one pass that also hashes the archive."""
 
-import gzip
 import hashlib
 import lzma
 import re
@@ -14,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from pipeline.readers.gunzip import Checkpoints
 from pipeline.readers.listing import (
     TEXT_LIMIT,
     Member,
@@ -47,6 +47,8 @@ class TarList:
     """Of the archive file."""
     unpacked: "Unpacked | None" = None
     """Of a tar.xz: all of it."""
+    checkpoints: Checkpoints | None = None
+    """Of a tgz."""
 
 
 class Unpacked:
@@ -83,13 +85,15 @@ class Unpacked:
 
 
 def list_tar(path: Path) -> TarList:
-    """List a tar, keep its small texts, hash it and, of a tar.xz, keep its pixels, in one pass.
+    """List a tar, keep its small texts and hash it, in one pass.
+
+    Of a tar.xz its pixels are kept as well, of a tgz the places to unpack it from.
 
     Raises:
         SceneError: A member is no plain file of the product, or they unpack to too much.
     """
     with _opened(path) as stream:
-        found = TarList(stream.packing)
+        found = TarList(stream.packing, checkpoints=stream.checkpoints)
         if stream.packing == "txz":
             stream.copy = tempfile.TemporaryFile()  # noqa: SIM115  (lives with the product)
             found.unpacked = Unpacked(path, stream.copy)
@@ -130,13 +134,6 @@ def _opened(path: Path) -> Iterator["_Forward"]:
         yield _Forward(path, file)
 
 
-def _unpacking(packing: Packing, file: "_Hashed") -> Callable[[int], bytes]:
-    if packing == "tgz":
-        packed: Any = file  # of a file, gzip only calls `read`
-        return gzip.GzipFile(fileobj=packed).read
-    return _Xz(file).read if packing == "txz" else file.read
-
-
 class _Forward:
     """An archive's tar, read forward only, as a file for `tarfile`: hashed, counted, limited."""
 
@@ -149,7 +146,8 @@ class _Forward:
         self.packing: Packing = next((p for magic, p in _MAGIC if head.startswith(magic)), "tar")
         self._limit = unpacked_limit(path.stat().st_size)
         self._position, self._last, self._back = 0, b"", False
-        self._read = _unpacking(self.packing, _Hashed(file, self.digest))
+        self.checkpoints = Checkpoints(path) if self.packing == "tgz" else None
+        self._read = self._unpacking(_Hashed(file, self.digest))
 
     def read(self, size: int) -> bytes:
         # A header's name or a text; a member's bytes are skipped.
@@ -171,6 +169,11 @@ class _Forward:
         if self.copy is not None:
             self.copy.write(data)
         return data
+
+    def _unpacking(self, file: "_Hashed") -> Callable[[int], bytes]:
+        if self.checkpoints is not None:
+            return self.checkpoints.unpacking(lambda _, size: file.read(size))
+        return _Xz(file).read if self.packing == "txz" else file.read
 
     def tell(self) -> int:
         return self._position - self._back

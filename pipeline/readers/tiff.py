@@ -1,23 +1,29 @@
 """Where a plain GeoTIFF's pixels lie in its file, so that they can be read as they stream past."""
 
 import struct
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 HEAD_BYTES = 2**16
 """A file's directory must lie within so many bytes of its start."""
+_LONG_HEAD = 2**20
+"""And the numbers that it refers to within so many."""
+_ORDERS: dict[bytes, Literal["<", ">"]] = {b"II*\0": "<", b"MM\0*": ">"}
+_ONE = np.ones(1, np.int64)
 _TYPES = {3: "H", 4: "I"}
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _OFFSETS = 256, 257, 258, 259, 273
-_SAMPLES, _STRIP_ROWS, _COUNTS, _PREDICTOR, _TILE_WIDTH = 277, 278, 279, 317, 322
+_SAMPLES, _STRIP_ROWS, _COUNTS, _PLANES, _PREDICTOR, _TILE_WIDTH = 277, 278, 279, 284, 317, 322
+_FORMAT = 339
 
 
 @dataclass(frozen=True)
 class PlainImage:
-    """Rows of 16-bit integers in strips that are not compressed."""
+    """Rows of 16-bit integers in strips that are not compressed, band after band."""
 
     height: int
     width: int
@@ -25,27 +31,32 @@ class PlainImage:
     """`<` or `>`."""
     strip_rows: int
     offsets: NDArray[np.int64]
-    """Of each strip's first pixel [byte]."""
+    """Of each strip's first pixel [byte]: (band, strip)."""
+
+    @property
+    def bands(self) -> int:
+        return len(self.offsets)
 
     @cached_property
     def contiguous(self) -> bool:
-        """Whether the strips follow one another without gaps."""
+        """Whether in each band the strips follow one another without gaps."""
         step = 2 * self.strip_rows * self.width
-        return bool((np.diff(self.offsets) == step).all())
+        return bool((np.diff(self.offsets, axis=1) == step).all())
 
-    def spans(self, first: int, end: int) -> list[tuple[int, int]]:
-        """Return offset and length [byte] of what holds rows `first` to `end`, in their order."""
-        found: list[tuple[int, int]] = []
+    def spans(self, first: int, end: int, band: int = 0) -> list[tuple[int, int]]:
+        """Return offset and length [byte] of what holds a band's rows `first` to `end`, in order.
+
+        `band` is 0-based.
+        """
+        offsets, row_bytes = self.offsets[band], 2 * self.width
         if self.contiguous:
-            return [(int(self.offsets[0]) + 2 * first * self.width, 2 * (end - first) * self.width)]
+            return [(int(offsets[0]) + first * row_bytes, (end - first) * row_bytes)]
+        found: list[tuple[int, int]] = []
         row = first
         while row < end:
             strip, inside = divmod(row, self.strip_rows)
             rows = min(self.strip_rows - inside, end - row)
-            offset, length = (
-                int(self.offsets[strip]) + 2 * inside * self.width,
-                2 * rows * self.width,
-            )
+            offset, length = int(offsets[strip]) + inside * row_bytes, rows * row_bytes
             if found and sum(found[-1]) == offset:
                 offset, length = found[-1][0], found.pop()[1] + length
             found.append((offset, length))
@@ -53,52 +64,83 @@ class PlainImage:
         return found
 
 
-def plain_image(head: bytes) -> PlainImage | None:
-    """Return where the pixels of a one-band TIFF lie, None if GDAL had better read them.
-
-    None for BigTIFF, tiles, compression, several bands, and a directory that is not in `head`.
+def read_head(read: Callable[[int, int], bytes], size: int) -> bytes:
+    """Return a file's first bytes, as many as hold a TIFF's directory and its numbers.
 
     Args:
-        head: The file's first `HEAD_BYTES`, or all of it.
-
-    Source: TIFF revision 6.0, sections 2, 3 and 8.
+        read: Gives the file's bytes: offset and length.
+        size: Of the file [byte].
     """
-    orders: dict[bytes, Literal["<", ">"]] = {b"II*\0": "<", b"MM\0*": ">"}
-    order = orders.get(head[:4])
-    if order is None:
-        return None
+    head = read(0, min(HEAD_BYTES, size))
     try:
-        tags = _tags(head, order)
-    except (struct.error, ValueError):
+        end = max((at + length for *_, at, length in _entries(head)), default=0)
+    except (struct.error, KeyError):
+        return head
+    return read(0, end) if len(head) < end <= min(size, _LONG_HEAD) else head
+
+
+def plain_image(head: bytes) -> PlainImage | None:
+    """Return where a TIFF's pixels lie, None if GDAL had better read them.
+
+    None for BigTIFF, tiles, compression, bands interleaved by pixel, and a directory that is not
+    in `head`.
+
+    Args:
+        head: The file's first bytes, see `read_head`, or all of it.
+
+    Source: TIFF revision 6.0, sections 2, 3, 8 and 19 (PlanarConfiguration, SampleFormat).
+    """
+    try:
+        order, tags = _ORDERS[head[:4]], _tags(head)
+    except (struct.error, ValueError, KeyError):
         return None
     needed = (_HEIGHT, _WIDTH, _BITS, _OFFSETS, _COUNTS)
     if _TILE_WIDTH in tags or any(not len(tags.get(tag, ())) for tag in needed):
         return None
-    fixed = {_BITS: 16, _COMPRESSION: 1, _SAMPLES: 1, _PREDICTOR: 1}
-    if any(tag in tags and tags[tag].tolist() != [value] for tag, value in fixed.items()):
+    bands = int(tags[_SAMPLES][0]) if len(tags.get(_SAMPLES, ())) else 1
+    fixed = {_COMPRESSION: 1, _PREDICTOR: 1} | ({_PLANES: 2} if bands > 1 else {})
+    # Not said is 1, also of planes.
+    if bands < 1 or any(tags.get(tag, _ONE).tolist() != [value] for tag, value in fixed.items()):
+        return None
+    each = [tags[tag] for tag in (_BITS, _FORMAT) if tag in tags]
+    if (tags[_BITS] != 16).any() or any(len(np.unique(values)) != 1 for values in each):
         return None
     height, width = int(tags[_HEIGHT][0]), int(tags[_WIDTH][0])
     strip_rows = min(height, int(tags[_STRIP_ROWS][0]) if _STRIP_ROWS in tags else height)
     if not (strip_rows > 0 and width > 0):
         return None
-    starts = np.arange(0, height, strip_rows)
-    expected = 2 * width * np.minimum(strip_rows, height - starts)
-    if not np.array_equal(tags[_COUNTS], expected) or tags[_OFFSETS].size != starts.size:
+    if tags[_OFFSETS].size != bands * -(-height // strip_rows):
         return None
-    return PlainImage(height, width, order, strip_rows, tags[_OFFSETS])
+    starts = np.arange(0, height, strip_rows)
+    expected = np.tile(2 * width * np.minimum(strip_rows, height - starts), bands)
+    if not np.array_equal(tags[_COUNTS], expected):
+        return None
+    return PlainImage(height, width, order, strip_rows, tags[_OFFSETS].reshape(bands, -1))
 
 
-def _tags(head: bytes, order: str) -> dict[int, NDArray[np.int64]]:
+def _tags(head: bytes) -> dict[int, NDArray[np.int64]]:
     """Return the values of the first directory's integer tags."""
+    return {
+        tag: np.frombuffer(head, dtype, length // dtype.itemsize, at).astype(np.int64)
+        for tag, dtype, at, length in _entries(head)
+    }
+
+
+def _entries(head: bytes) -> Iterator[tuple[int, np.dtype[Any], int, int]]:
+    """Yield tag, type, place and length [byte] of the first directory's integer values."""
+    order = _ORDERS[head[:4]]
     (start,) = struct.unpack_from(f"{order}I", head, 4)
     (count,) = struct.unpack_from(f"{order}H", head, start)
-    tags = {}
     for entry in range(start + 2, start + 2 + 12 * count, 12):
         tag, kind, length = struct.unpack_from(f"{order}HHI", head, entry)
         if kind not in _TYPES:
             continue
         dtype = np.dtype(f"{order}{_TYPES[kind]}")
-        inline = length * dtype.itemsize <= 4
-        at = entry + 8 if inline else struct.unpack_from(f"{order}I", head, entry + 8)[0]
-        tags[tag] = np.frombuffer(head, dtype, length, at).astype(np.int64)
-    return tags
+        length *= dtype.itemsize
+        inline = length <= 4
+        yield (
+            tag,
+            dtype,
+            (entry + 8 if inline else struct.unpack_from(f"{order}I", head, entry + 8)[0]),
+            length,
+        )

@@ -129,7 +129,7 @@ def test_swir_moves_by_whole_pixels_and_the_rest_is_told(origin, shift, tmp_path
 
 
 def test_chunks_stay_multiples_of_64_rows_after_a_shift(tmp_path, monkeypatch):
-    monkeypatch.setattr("pipeline.readers.ahsi.chunk_rows", lambda *_, **__: 64)
+    monkeypatch.setattr("pipeline.readers.raster.chunk_rows", lambda *_, **__: 64)
     dn, folder = write(tmp_path / "p", rows=200, cols=3, origin=(-7, 1))
     scene = open_scene(folder)
     assert scene.dn.chunks[1:] == ((64, 64, 64, 8), (3,))

@@ -10,8 +10,8 @@ from rasterio.windows import Window
 
 from pipeline.readers import open_scene, verify
 from pipeline.readers.inflate import MemberStreams
+from pipeline.readers.plain import PlainBands
 from pipeline.readers.product import open_product
-from pipeline.readers.raster import PlainBands
 from pipeline.readers.tiff import HEAD_BYTES, plain_image
 from pipeline.steps.bands import bands
 from storage.schema import SceneError
@@ -72,7 +72,7 @@ def zipped(tmp_path, image):
 
 def test_rows_in_any_order_and_from_threads(zipped, image):
     product = open_product(zipped)
-    reader = PlainBands(product, SHAPE, np.dtype("int16"))
+    reader = PlainBands(product, (1, *SHAPE), np.dtype("int16"))
     assert all(reader.has(member) for member in product.members)
 
     def check(seed):
@@ -81,7 +81,8 @@ def test_rows_in_any_order_and_from_threads(zipped, image):
             first, end = sorted(rng.choice(71, 2, replace=False).tolist())
             left, right = sorted(rng.choice(51, 2, replace=False).tolist())
             out = {m: np.empty((end - first, right - left), "i2") for m in product.members}
-            reader.read(out, (first, end), slice(left, right))
+            places = [((member, 0), pixels) for member, pixels in out.items()]
+            reader.read(places, (first, end), slice(left, right))
             for number, member in enumerate(product.members):
                 np.testing.assert_array_equal(out[member], image[first:end, left:right] + number)
 
@@ -95,8 +96,8 @@ def test_each_byte_is_unpacked_once_when_read_forward(zipped, monkeypatch):
     unpacked = []
     plain_next = stream._next
 
-    def count(limit):
-        unpacked.append(len(data := plain_next(limit)))
+    def count(state, limit):
+        unpacked.append(len(data := plain_next(state, limit)))
         return data
 
     monkeypatch.setattr(stream, "_next", count)
