@@ -19,7 +19,8 @@ _DISTANCE = 2 * 2**20
 """Unpacked bytes between kept states, at first."""
 _MOST = 800
 """Kept states, of some 40 kB each; a full-size AHSI product comes to one each 4 MiB."""
-_PACKED = 2**15
+_PACKED = 2**14
+"""Bytes taken at a time; each state may hold back so many."""
 
 
 @dataclass

@@ -19,7 +19,7 @@ from pipeline.readers.indexing import Key, covering_box
 from pipeline.readers.inflate import MemberStreams
 from pipeline.readers.plain import Place, PlainBands, cores
 from pipeline.readers.product import Member, Product
-from pipeline.readers.tiff import plain_image, read_head
+from pipeline.readers.tiff import has_directory, plain_image, read_head
 from storage.schema import TILE_SIZE, SceneError
 
 _CHUNK_BYTES = 64 * 2**20
@@ -161,11 +161,30 @@ def read_headers(product: Product, members: Iterable[Member]) -> list[Header]:
         with rasterio.Env(**_GDAL):  # one for each thread
             return _read_header(product.where(member), opened, member.size)
 
+    found = dict(_by_heads(product, wanted, header)) if product.kind == "tgz" else {}
+    wanted = [member for member in wanted if member not in found]
     if product.kind in ("zip", "folder"):
         found = dict(cores().map(lambda item: (item[0], header(*item)), _each(product, wanted)))
     else:
-        found = {member: header(member, opened) for member, opened in _each(product, wanted)}
+        found |= {member: header(member, opened) for member, opened in _each(product, wanted)}
     return [found.get(member) or found[members[0]] for member in members]
+
+
+def _by_heads(
+    product: Product, members: list[Member], header: Callable[[Member, Open], Header]
+) -> Iterator[tuple[Member, Header]]:
+    """Yield the headers of plain files out of their first bytes alone.
+
+    GDAL would unpack a tgz up to each file.
+    """
+    streams = MemberStreams(product)
+    for member in members:
+        if (stream := streams.open(member)) is None:
+            continue
+        head = read_head(stream.read, member.size)
+        if has_directory(head) and plain_image(head) is not None:
+            with MemoryFile(head) as file:
+                yield member, header(member, partial(file.open, driver="GTiff"))
 
 
 def _like_the_first(product: Product, members: list[Member]) -> set[Member]:

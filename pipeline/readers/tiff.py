@@ -4,7 +4,7 @@ import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,9 @@ _LONG_HEAD = 2**20
 _ORDERS: dict[bytes, Literal["<", ">"]] = {b"II*\0": "<", b"MM\0*": ">"}
 _ONE = np.ones(1, np.int64)
 _TYPES = {3: "H", 4: "I"}
+"""Of the tags that matter here."""
+_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
+"""Bytes a value, by type."""
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _OFFSETS = 256, 257, 258, 259, 273
 _SAMPLES, _STRIP_ROWS, _COUNTS, _PLANES, _PREDICTOR, _TILE_WIDTH = 277, 278, 279, 284, 317, 322
 _FORMAT = 339
@@ -72,11 +75,13 @@ def read_head(read: Callable[[int, int], bytes], size: int) -> bytes:
         size: Of the file [byte].
     """
     head = read(0, min(HEAD_BYTES, size))
-    try:
-        end = max((at + length for *_, at, length in _entries(head)), default=0)
-    except (struct.error, KeyError):
-        return head
+    end = _directory_end(head)
     return read(0, end) if len(head) < end <= min(size, _LONG_HEAD) else head
+
+
+def has_directory(head: bytes) -> bool:
+    """Say whether all values of a TIFF's first directory are in `head`."""
+    return 0 < _directory_end(head) <= len(head)
 
 
 def plain_image(head: bytes) -> PlainImage | None:
@@ -120,27 +125,30 @@ def plain_image(head: bytes) -> PlainImage | None:
 
 def _tags(head: bytes) -> dict[int, NDArray[np.int64]]:
     """Return the values of the first directory's integer tags."""
+    order = _ORDERS[head[:4]]
     return {
-        tag: np.frombuffer(head, dtype, length // dtype.itemsize, at).astype(np.int64)
-        for tag, dtype, at, length in _entries(head)
+        tag: np.frombuffer(head, f"{order}{_TYPES[kind]}", count, at).astype(np.int64)
+        for tag, kind, count, at in _entries(head)
+        if kind in _TYPES
     }
 
 
-def _entries(head: bytes) -> Iterator[tuple[int, np.dtype[Any], int, int]]:
-    """Yield tag, type, place and length [byte] of the first directory's integer values."""
+def _directory_end(head: bytes) -> int:
+    """Return where the last value of the first directory ends [byte]; 0 if that is not told."""
+    try:
+        return max((at + count * _SIZES[kind] for _, kind, count, at in _entries(head)), default=0)
+    except (struct.error, KeyError):
+        return 0
+
+
+def _entries(head: bytes) -> Iterator[tuple[int, int, int, int]]:
+    """Yield tag, type, number of values and place [byte] of the first directory's entries."""
     order = _ORDERS[head[:4]]
     (start,) = struct.unpack_from(f"{order}I", head, 4)
-    (count,) = struct.unpack_from(f"{order}H", head, start)
-    for entry in range(start + 2, start + 2 + 12 * count, 12):
-        tag, kind, length = struct.unpack_from(f"{order}HHI", head, entry)
-        if kind not in _TYPES:
-            continue
-        dtype = np.dtype(f"{order}{_TYPES[kind]}")
-        length *= dtype.itemsize
-        inline = length <= 4
-        yield (
-            tag,
-            dtype,
-            (entry + 8 if inline else struct.unpack_from(f"{order}I", head, entry + 8)[0]),
-            length,
-        )
+    (entries,) = struct.unpack_from(f"{order}H", head, start)
+    for entry in range(start + 2, start + 2 + 12 * entries, 12):
+        tag, kind, count = struct.unpack_from(f"{order}HHI", head, entry)
+        at = entry + 8
+        if count * _SIZES.get(kind, 8) > 4:
+            (at,) = struct.unpack_from(f"{order}I", head, at)
+        yield tag, kind, count, at

@@ -124,19 +124,20 @@ def write_ahsi(
     counts=(150, 180),
     swir=None,
     origin=(0, 0),
+    interleave="band",
     **xml,
 ):
     """An AHSI product folder; `swapped` word order, separator and columns as GF-5 has them.
 
     `counts` of VNIR and SWIR bands; `swir`: an SW raster of its own, its pixel (0, 0) where the
-    pixel `origin` (row, column) of VN is.
+    pixel `origin` (row, column) of VN is. `interleave`: delivered products have bands one by one.
     """
     folder.mkdir(parents=True)
     dn = ahsi_dn() if dn is None else dn
     rows, cols = dn.shape[1:]
     swir = dn[counts[0] :] if swir is None else swir
     for stem, cube, place in (("VN", dn[: counts[0]], (0, 0)), ("SW", swir, origin)):
-        write_tif(folder / f"{name}_{stem}.{ext}", cube)
+        write_tif(folder / f"{name}_{stem}.{ext}", cube, interleave=interleave)
         (folder / f"{name}_{stem}.rpb").write_text(rpb_text(rows, cols, origin=place))
     steps = {150: 4.3, 180: 8.4, 76: 8.6, 90: 16.8}  # nm
     for detector, count, first in (("VNIR", counts[0], 387.0), ("SWIR", counts[1], 1009.0)):
