@@ -15,7 +15,7 @@ from pipeline.readers.listing import damage_reported
 type Take = Callable[[int, int], bytes]
 """Gives the file's bytes: offset, and at most how many."""
 
-_DISTANCE = 2 * 2**20
+_DISTANCE = 2**18
 """Unpacked bytes between kept states, at first."""
 _MOST = 800
 """Kept states, of some 40 kB each; a full-size AHSI product comes to one each 4 MiB."""
