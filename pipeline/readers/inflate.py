@@ -71,6 +71,9 @@ class Unpacking:
 
     def _at(self, offset: int) -> State:
         """Return the nearest state at or before a place; where reading stopped, if that is it."""
+        here = self._state
+        if here is not None and here.position <= offset <= here.position + _PIECE:
+            return here
         known = [self._state, *self._saved, self._start(offset)]
         before = [state for state in known if state is not None and state.position <= offset]
         best = max(before, key=lambda state: state.position)

@@ -15,6 +15,7 @@ and width (dl, dw) as well, which moves the solar irradiance by at most |dE/dl| 
 """
 
 from dataclasses import fields, replace
+from functools import partial
 
 import dask
 import numpy as np
@@ -45,13 +46,14 @@ def exposed(request, tmp_path, monkeypatch):
     perfect = Quality(noise=(0, 0), stripes=(0, 0), blue_stripes=0)
     for module in (hyperion, hyperion_l1r, ahsi):
         monkeypatch.setattr(module, "QUALITY", perfect)
-        monkeypatch.setattr(module, "SHAPE", (96, 80))
-    monkeypatch.setattr(hyperion, "FOOTPRINT", (84, 60))
+    monkeypatch.setattr(ahsi, "SHAPE", (96, 80))
     monkeypatch.setattr(hyperion_l1r, "SHAPE", (96, 256))
     monkeypatch.setattr(hyperion_l1r, "SMILE", (0.0, 0.0))
     family = request.param
     plan = plan_scene(FAMILIES.index(family), SEED)
-    path, truth = WRITERS[family](tmp_path, plan, make_world(SEED))
+    small = partial(hyperion.write_map_product, frame=hyperion.Frame((96, 80), (84, 60)))
+    write = small if family in ("hyperion-l1t", "hyperion-l1gst") else WRITERS[family]
+    path, truth = write(tmp_path, plan, make_world(SEED))
     live = np.flatnonzero(truth.bands.live)
     bands = Bands(**{f.name: getattr(truth.bands, f.name)[live] for f in fields(Bands)})
     sight = Signal(**{f.name: getattr(truth.sight, f.name)[..., live] for f in fields(Signal)})
