@@ -20,7 +20,7 @@ import configs
 from pipeline import synth
 from pipeline.build import BuildReport, DatasetConfig, build_dataset
 from pipeline.inspect import inspect_scene
-from pipeline.readers import open_scene
+from pipeline.readers import open_scene, verify
 from pipeline.recipe import load_recipe
 from pipeline.split import SplitConfig
 from storage import shards as shard_files
@@ -132,7 +132,9 @@ def page_writer(folder: Path, recipe: str) -> Callable[[str], dict[str, Any]]:
     written: dict[str, str] = {}
 
     def write(scene: str) -> dict[str, Any]:
-        quality = gather(open_scene(scene), loaded, split)
+        product = open_scene(scene)
+        quality = gather(product, loaded, split)
+        verify(product)
         scene_id = str(quality.facts["scene_id"])
         if scene_id in written:
             raise ValueError(f"{scene}: scene {scene_id} is also {written[scene_id]}")

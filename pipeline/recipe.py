@@ -2,6 +2,7 @@
 
 import hashlib
 import inspect
+import itertools
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -15,11 +16,19 @@ from pydantic.dataclasses import dataclass
 
 import configs
 from configs import ConfigError
+from pipeline.quality.tiles import MEASURES, check_limits
 from pipeline.split import SplitConfig, assign
 from pipeline.steps import STEPS
+from pipeline.steps.scores import RULES
 from pipeline.tiling import tile
 
 _FUNCTIONS: dict[str, Callable[..., xr.Dataset]] = {**STEPS, "tile": tile}
+_ORDER = (
+    ("bands",), ("detectors",), ("destripe",), ("coregister",), ("radiance",), ("mask",),
+    ("scores",), ("smile",), ("reflectance", "surface", "product_reflectance"), ("normalize",),
+    ("tile",),
+)  # fmt: skip
+"""Each step works on what those before it left; of those that share a place a recipe has one."""
 _NOT_PARAMETERS = ("scene", "assign", "return")
 
 
@@ -53,7 +62,34 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
     names = [next(iter(step)) for step in steps]
     if "mask" not in names or names.count("tile") != 1 or names[-1] != "tile":
         raise ConfigError(f"{path}: a recipe must have mask, and tile as its end, got {names}")
+    _check_order(names, str(path))
+    _check_rules(steps[-1]["tile"], names, str(path))
     return Recipe(recipe.name, tuple(steps))
+
+
+def _check_order(names: list[str], where: str) -> None:
+    """Refuse steps that undo, repeat or come too late for one another."""
+    place = {name: rank for rank, same in enumerate(_ORDER) for name in same}
+    for before, after in itertools.pairwise(names):
+        if place[before] >= place[after]:
+            order = ", ".join(" | ".join(same) for same in _ORDER)
+            raise ConfigError(
+                f"{where}: {after} cannot come after {before}; each step at most once, in the "
+                f"order {order}"
+            )
+
+
+def _check_rules(tile_parameters: Mapping[str, Any], names: list[str], where: str) -> None:
+    """Refuse limits that no tile keeps, and rules on what no step of the recipe makes."""
+    for column, limits in (tile_parameters["keep"] or {}).items():
+        if column in MEASURES and column not in tile_parameters["measure"]:
+            raise ConfigError(f"{where}: tile.keep has {column}: add it to tile.measure")
+        if column.removesuffix("_fraction") in RULES and "scores" not in names:
+            raise ConfigError(f"{where}: tile.keep has {column}, which needs the step scores")
+        try:
+            check_limits(column, limits)
+        except ValueError as error:
+            raise ConfigError(f"{where}: tile.{error}") from error
 
 
 def recipe_json(recipe: Recipe, split: SplitConfig) -> str:

@@ -10,7 +10,7 @@ import xarray as xr
 from dask.base import optimize
 from numpy.typing import NDArray
 
-from pipeline.quality.tiles import MEASURES, Limits, Measure, broken, window_mean
+from pipeline.quality.tiles import MEASURES, Limits, Measure, broken, check_limits, window_mean
 from pipeline.windows import Assign, windows
 from storage.schema import TILE_SIZE, SceneError, SchemaError
 
@@ -32,6 +32,8 @@ class _Cutting:
     keep: Mapping[str, Limits]
     dtype: np.dtype[Any]
     bands: int
+    judged: int
+    """Bands that `mask` looks for dead samples in."""
     where: str
 
 
@@ -63,7 +65,7 @@ def tile(
             over noise, `pipeline.quality.noise`) and `stripe_index` (median over the bands,
             `pipeline.quality.stripes`; NaN in map geometry, where columns are no detectors).
         keep: Limits that a kept tile's columns stay within, e.g. {"cloud_fraction": {"max": 0.3}}.
-            A column that is NaN breaks none; a mask that the scene's bands do not allow cannot be
+            NaN breaks a `min` and no `max`. A mask that the bands do not allow cannot be
             applied, which the step's entry in attrs `steps` says.
 
     Returns:
@@ -100,7 +102,7 @@ def tile(
     dtype = np.dtype("float32" if scene[name].dtype.kind == "f" else "int16")
     cutting = _Cutting(
         tuple(images), measure, min_valid, rules, dtype, scene.sizes["band"],
-        scene.attrs["scene_id"],
+        _bands_judged(scene), scene.attrs["scene_id"],
     )  # fmt: skip
     cut = _cut(scene[name], list(images.values()), (columns["row"], columns["col"]), cutting)
     step = {"step": "tile", "size": TILE_SIZE, "stride": stride, "min_valid": min_valid,
@@ -124,13 +126,18 @@ def tile(
     return optimized
 
 
+def _bands_judged(scene: xr.Dataset) -> int:
+    """Return the number of bands that `mask` looked at, of which `dead_fraction` is a share."""
+    found = [step["bands_judged"] for step in scene.attrs["steps"] if "bands_judged" in step]
+    return int(found[-1]) if found else scene.sizes["band"]
+
+
 def _rules(
     keep: Mapping[str, Limits], scene: xr.Dataset, measure: tuple[Measure, ...]
 ) -> tuple[dict[str, Limits], list[str]]:
     """Return the rules that can be applied to the scene, and the columns of the others."""
     for column, limits in keep.items():
-        if not limits or not set(limits) <= {"min", "max"}:
-            raise ValueError(f"keep {column}: expected min, max or both, got {dict(limits)}")
+        check_limits(column, limits)
     made = {f"{mask}_fraction" for mask in scene.attrs.get("masks", ())}
     made |= {"valid_fraction", "dead_fraction", *measure}
     unavailable = {
@@ -187,10 +194,17 @@ def _cut(
 
 
 def row_strips(chunks: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the chunks of rows; a rest smaller than a tile goes with what is before it."""
-    if len(chunks) > 1 and chunks[-1] < TILE_SIZE:
-        return (*chunks[:-2], chunks[-2] + chunks[-1])
-    return chunks
+    """Return the chunks of rows, put together until each has as many as a tile."""
+    strips: list[int] = []
+    for rows in chunks:
+        if strips and strips[-1] < TILE_SIZE:
+            strips[-1] += rows
+        else:
+            strips.append(rows)
+    if len(strips) > 1 and strips[-1] < TILE_SIZE:
+        rest = strips.pop()
+        strips[-1] += rest
+    return tuple(strips)
 
 
 def _with_rows_after(array: da.Array, strips: tuple[int, ...], rows: int) -> da.Array:
@@ -260,7 +274,7 @@ def _judge(
     found: dict[str, NDArray[Any]] = {
         f"{name}_fraction": window_mean(image, rows, cols) for name, image in images.items()
     }
-    found["dead_fraction"] = found["dead_fraction"] / cutting.bands
+    found["dead_fraction"] = found["dead_fraction"] / cutting.judged
     reason = np.full(rows.size, "", _REASON)
     for i in range(rows.size):
         few = found["valid_fraction"][i] < cutting.min_valid

@@ -15,6 +15,20 @@ Limits = Mapping[Literal["min", "max"], float]
 Measure = Literal["snr", "stripe_index"]
 
 
+def check_limits(column: str, limits: Limits) -> None:
+    """Check the limits on a column.
+
+    Raises:
+        ValueError: There is none, or one that is not finite, or the smallest over the largest.
+    """
+    if not limits or not set(limits) <= {"min", "max"}:
+        raise ValueError(f"keep {column}: expected min, max or both, got {dict(limits)}")
+    if not all(np.isfinite(value) for value in limits.values()):
+        raise ValueError(f"keep {column}: expected finite limits, got {dict(limits)}")
+    if limits.get("min", -np.inf) > limits.get("max", np.inf):
+        raise ValueError(f"keep {column}: expected min <= max, got {dict(limits)}")
+
+
 def broken(
     found: Mapping[str, NDArray[Any]], columns: Sequence[str], keep: Mapping[str, Limits], i: int
 ) -> str:
@@ -24,12 +38,15 @@ def broken(
         found: Columns (tile).
         columns: Which of them to look at.
         keep: Limits by column.
-        i: Which tile. Its NaN break no limit.
+        i: Which tile. NaN, what could not be told, is within any largest and under any smallest.
     """
     for column, limits in keep.items():
         if column in columns:
             value = found[column][i]
-            if value < limits.get("min", -np.inf) or value > limits.get("max", np.inf):
+            # Not `value < min`: of a value that is NaN nobody knows that it is enough.
+            if ("min" in limits and not value >= limits["min"]) or value > limits.get(
+                "max", np.inf
+            ):
                 return column
     return ""
 

@@ -190,10 +190,11 @@ class Plain:
         path: The file.
         start: Of the member in it [byte].
         where: How messages name it.
+        stored: Of a zip's member, which has a checksum.
     """
 
-    def __init__(self, path: Path, start: int, where: str) -> None:
-        self._path, self._start, self._where = path, start, where
+    def __init__(self, path: Path, start: int, where: str, stored: Zipped | None = None) -> None:
+        self._path, self._start, self._where, self._stored = path, start, where, stored
 
     def read(self, offset: int, length: int) -> bytes:
         """Return `length` bytes from `offset` on.
@@ -211,7 +212,18 @@ class Plain:
         return data
 
     def finish(self) -> None:
-        """Do nothing: there is no checksum."""
+        """Read all of a zip's member, once, and compare its checksum; others have none."""
+        if self._stored is None:
+            return
+        stored, self._stored = self._stored, None
+        crc = 0
+        for offset in range(0, stored.size, _PIECE):
+            crc = zlib_ng.crc32(self.read(offset, min(_PIECE, stored.size - offset)), crc)
+        if crc != stored.crc:
+            raise SceneError(
+                self._where, expected=f"{stored.size} bytes with checksum {stored.crc:08x}",
+                got=f"{crc:08x}", todo=_FETCH_AGAIN,
+            )  # fmt: skip
 
 
 type Stream = Inflated | Gunzipped | Plain
@@ -245,5 +257,5 @@ class MemberStreams:
         if product.kind != "zip" or member.zipped is None:
             return None
         if member.zipped.method == "stored":
-            return Plain(product.path, member.zipped.offset, where)
+            return Plain(product.path, member.zipped.offset, where, member.zipped)
         return Inflated(self._file, member.size, member.zipped, where)

@@ -7,7 +7,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from pipeline.quality.shifts import Shift, agreed_shift, correlation, phase_shift
-from pipeline.steps.geometry import MAP_GEOMETRY, is_map, recorded
+from pipeline.steps.geometry import MAP_GEOMETRY, check_first, is_map, recorded
 
 _FEWEST_ROWS = 64
 _HALVES = ("left", "right")
@@ -43,6 +43,7 @@ def coregister(
     """
     step: dict[str, Any] = {"step": "coregister", "max_apart": max_apart, "min_peak": min_peak,
                             "block_rows": block_rows}  # fmt: skip
+    check_first(scene, "coregister")
     if is_map(scene):
         return recorded(scene, {**step, "applied": False, "why": MAP_GEOMETRY})
     pairs = _pairs(scene, max_apart)

@@ -10,7 +10,15 @@ from numpy.typing import NDArray
 from pipeline.quality.columns import ColumnGains, ColumnStatistics, column_gains
 from pipeline.quality.detectors import DetectorColumns, detector_columns
 from pipeline.quality.stripes import Floats, index_of
-from pipeline.steps.geometry import MAP_GEOMETRY, broken, detectors_of, is_map, recorded, row_spans
+from pipeline.steps.geometry import (
+    MAP_GEOMETRY,
+    broken,
+    check_first,
+    detectors_of,
+    is_map,
+    recorded,
+    row_spans,
+)
 
 
 def destripe(scene: xr.Dataset, *, threshold: float = 3.0, largest: float = 0.3) -> xr.Dataset:
@@ -42,9 +50,16 @@ def destripe(scene: xr.Dataset, *, threshold: float = 3.0, largest: float = 0.3)
         threshold: Least deviation that is corrected, in standard deviations of its noise [1].
         largest: Largest relative deviation that is corrected [1].
 
+    Raises:
+        SchemaError: `radiance` or `mask` came first.
+        ValueError: `threshold` or `largest` is out of range.
+
     Source: local moment matching after Datt et al. 2003, doi:10.1109/TGRS.2003.813206.
     """
+    if not threshold > 0 or not 0 < largest < 1:
+        raise ValueError(f"threshold must be > 0, largest in (0, 1), got {threshold}, {largest}")
     step: dict[str, Any] = {"step": "destripe", "threshold": threshold, "largest": largest}
+    check_first(scene, "destripe")
     if is_map(scene):
         return recorded(scene, {**step, "applied": False, "why": MAP_GEOMETRY})
     gain = np.ones((scene.sizes["band"], scene.sizes["x"]))
@@ -55,7 +70,8 @@ def destripe(scene: xr.Dataset, *, threshold: float = 3.0, largest: float = 0.3)
         gain[part.place] = found
     corrected = _corrected(scene, gain, bad)
     applied = bool((gain != 1).any())
-    new = scene.assign(dn=corrected, dn_delivered=scene.dn) if applied else scene
+    delivered = scene.get("dn_delivered", scene.dn)
+    new = scene.assign(dn=corrected, dn_delivered=delivered) if applied else scene
     return recorded(new, {**step, "applied": applied, "effect": effects})
 
 

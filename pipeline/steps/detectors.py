@@ -7,7 +7,14 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from pipeline.steps.geometry import MAP_GEOMETRY, detectors_of, is_map, recorded, row_spans
+from pipeline.steps.geometry import (
+    MAP_GEOMETRY,
+    check_first,
+    detectors_of,
+    is_map,
+    recorded,
+    row_spans,
+)
 
 _DEAD_FLAGS = (2, 3)
 """Dead and flat of the Hyperion flag mask (USGS EO-1 FAQ 22)."""
@@ -41,6 +48,7 @@ def detectors(scene: xr.Dataset, *, flagged_share: float = 0.5, min_rows: int = 
     """
     step: dict[str, Any] = {"step": "detectors", "flagged_share": flagged_share,
                             "min_rows": min_rows}  # fmt: skip
+    check_first(scene, "detectors")
     if is_map(scene):
         return recorded(scene, {**step, "applied": False, "why": MAP_GEOMETRY})
     reasons = _reasons(_count(scene), flagged_share, min_rows)

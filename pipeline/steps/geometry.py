@@ -7,6 +7,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from storage.schema import SchemaError
+
 MAP_GEOMETRY = "map geometry: columns are no detectors"
 
 
@@ -18,6 +20,16 @@ def recorded(scene: xr.Dataset, step: dict[str, Any]) -> xr.Dataset:
 def is_map(scene: xr.Dataset) -> bool:
     """Say whether the scene is resampled to a map, so that a column is no detector."""
     return bool(scene.attrs.get("crs"))
+
+
+def check_first(scene: xr.Dataset, name: str) -> None:
+    """Refuse a step on `dn` after those that have used `dn` already.
+
+    Raises:
+        SchemaError: The scene has `radiance`, `reflectance` or `valid`.
+    """
+    if late := [done for done in ("radiance", "reflectance", "valid") if done in scene]:
+        raise SchemaError(f"{name} must come before radiance and mask, got a scene with {late}")
 
 
 def row_spans(scene: xr.Dataset) -> Iterator[tuple[slice, xr.Dataset]]:

@@ -34,8 +34,13 @@ def mask(scene: xr.Dataset, *, max_dead: float = 0.1) -> xr.Dataset:
         max_dead: Largest share of dead bands in a valid pixel [1].
 
     Raises:
-        SchemaError: No band of the scene counts.
+        SchemaError: No band of the scene counts, or the step reflectance came first.
+        ValueError: `max_dead` is out of range.
     """
+    if not 0 <= max_dead <= 1:
+        raise ValueError(f"max_dead must be in [0, 1], got {max_dead}")
+    if "reflectance" in scene and "dn" in scene and "radiance" not in scene:
+        raise SchemaError("mask must come before reflectance, into which it would put no NaN")
     calibrated = band_list(scene.attrs["sensor"], "calibrated").bands
     counts = scene.band.isin(calibrated) & (scene.gain > 0)
     number = int(counts.sum())

@@ -61,7 +61,8 @@ from storage.schema import SceneError
 try:
     open_scene(sys.argv[1])
 except SceneError as error:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    status = open("/proc/self/status").read()
+    peak = int(status.partition("VmHWM:")[2].split()[0]) * 1024
     print(json.dumps([error.where, error.expected, peak]))
 """
 

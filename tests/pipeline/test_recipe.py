@@ -38,8 +38,8 @@ def test_hash_knows_defaults_and_numbers_but_neither_name_nor_order_of_keys(tmp_
     assert recipe_hash(load_recipe(write(tmp_path, other)), SPLIT) != first
     recipe = load_recipe(write(tmp_path, base))
     assert recipe_hash(recipe, SplitConfig(seed=1)) != first
-    swapped = [base[1], base[0], base[2]]
-    assert recipe_hash(load_recipe(write(tmp_path, swapped)), SPLIT) != first
+    longer = [base[0], "detectors: {}", *base[1:]]
+    assert recipe_hash(load_recipe(write(tmp_path, longer)), SPLIT) != first
 
 
 @pytest.mark.parametrize(
@@ -94,3 +94,38 @@ def test_reflectance_is_nan_where_not_valid_and_never_infinite(tmp_path):
     radiance = scene.gain.values[9] * dn[9, 20, 30] + 0.5
     expected = np.pi * radiance * 0.9926**2 / (1700 * 0.5)
     assert values[0, 9, 20, 30] == pytest.approx(expected, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("steps", "words"),
+    [
+        (["radiance: {}", "destripe: {}", "mask: {}"], "destripe cannot come after radiance"),
+        (["mask: {}", "detectors: {}"], "detectors cannot come after mask"),
+        (["radiance: {}", "reflectance: {}", "mask: {}"], "mask cannot come after reflectance"),
+        (["mask: {}", "scores: {}", "scores: {}"], "scores cannot come after scores"),
+        (["radiance: {}", "mask: {}", "reflectance: {}", "surface: {}"], "surface cannot come"),
+    ],
+)
+def test_rejects_steps_in_another_order(tmp_path, steps, words):
+    file = tmp_path / "r.yaml"
+    lines = "\n".join(f"  - {step}" for step in [*steps, "tile: {}"])
+    file.write_text(f"name: r\nsteps:\n{lines}\n")
+    with pytest.raises(ConfigError, match=words):
+        load_recipe(file)
+
+
+@pytest.mark.parametrize(
+    ("keep", "words"),
+    [
+        ("{snr: {min: 20}}", "add it to tile.measure"),
+        ("{valid_fraction: {max: .nan}}", "finite limits"),
+        ("{valid_fraction: {min: 1, max: 0.5}}", "min <= max"),
+        ("{valid_fraction: {}}", "expected min, max or both"),
+        ("{cloud_fraction: {max: 0.3}}", "needs the step scores"),
+    ],
+)
+def test_rejects_rules_that_say_nothing(tmp_path, keep, words):
+    file = tmp_path / "r.yaml"
+    file.write_text(f"name: r\nsteps:\n  - mask: {{}}\n  - tile: {{keep: {keep}}}\n")
+    with pytest.raises(ConfigError, match=words):
+        load_recipe(file)

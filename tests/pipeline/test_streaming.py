@@ -159,6 +159,18 @@ def flip(path, name, *, share):
     path.write_bytes(content)
 
 
+def test_a_changed_bit_in_a_stored_member_is_found_too(tmp_path):
+    folder = raw.write_l1t(tmp_path / "EO1H1930242013205110KF_1T", raw.hyperion_dn(70, 66))
+    path = tmp_path / "EO1H1930242013205110KF_1T.ZIP"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for file in sorted(folder.rglob("*.*")):
+            archive.write(file, file.name)
+    flip(path, "_B008_", share=0.5)
+    scene = open_scene(path)
+    with pytest.raises(SceneError, match=r"B008.*checksum"):
+        bands(scene, name="hyperglobal").dn[:, :5].compute()
+
+
 @pytest.mark.parametrize("compressed", [False, True])
 def test_damage_behind_the_rows_that_were_read_is_found_too(tmp_path, compressed):
     rng = np.random.default_rng(1)

@@ -59,7 +59,7 @@ def test_tiles_are_the_windows_of_the_scene(dn):
     json.dumps(out.attrs)
 
 
-@pytest.mark.parametrize("chunk", [64, 128, 192])
+@pytest.mark.parametrize("chunk", [20, 32, 64, 100, 128, 192])
 def test_another_stride_crosses_chunks(dn, chunk):
     out = kept(make_scene(dn, chunk=chunk), to_train, stride=40)
     assert out.sizes["tile"] == 4 * 3
