@@ -223,8 +223,19 @@ def _outputs(cutting: _Cutting) -> dict[str, Any]:
             **dict.fromkeys([*columns, *cutting.measure], "float32")}  # fmt: skip
 
 
+class _Own(np.ndarray[Any, Any]):
+    """An array made for one computation and held by nothing else.
+
+    Dask copies the last result of a computation, lest somebody writes into what its graph holds.
+    Of tiles that would touch all the zeroed memory of those that are not kept.
+    """
+
+    def copy(self, order: Any = "C") -> Any:
+        return self.view(np.ndarray)
+
+
 def _take(strip: NDArray[np.object_], name: str) -> NDArray[Any]:
-    found: NDArray[Any] = strip[0][name]
+    found: NDArray[Any] = strip[0][name].view(_Own)
     return found
 
 
