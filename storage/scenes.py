@@ -32,9 +32,9 @@ _UNKNOWN_IS_NAN = ("sun_elevation", "sun_azimuth", "view_zenith")
 def write_scene(session: icechunk.Session, tiles: xr.Dataset) -> dict[str, Any]:
     """Write one scene's tiles to a forked session; nothing is visible before the commit.
 
-    Computes the chunks of tiles in their order, each once and two at a time, in threads of this
-    process, while another encodes what came before; plain NumPy is taken as it is. Tiles with a
-    `reason` are counted and left out. A scene that is there already is replaced.
+    Computes the chunks of tiles in their order, each once and small ones two at a time, in threads
+    of this process, while another encodes what came before; plain NumPy is taken as it is. Tiles
+    with a `reason` are counted and left out. A scene that is there already is replaced.
 
     Args:
         session: A fork of the session from `begin`; one fork serves one scene at a time.
@@ -51,9 +51,8 @@ def write_scene(session: icechunk.Session, tiles: xr.Dataset) -> dict[str, Any]:
     scene_id = tiles.attrs["scene_id"]
     group = scenes.create_group(scene_id, overwrite=True)
     for name, coord in tiles.coords.items():
-        if coord.dims == ("band",) and name != "band":
+        if coord.dims == ("band",):
             write_column(group, str(name), np.asarray(coord.values), "band")
-    write_column(group, "band", np.asarray(tiles.band.values), "band")
     kept = Kept(tiles)
     digest = hashlib.sha256()
     _write_pixels(group, tiles, kept, digest)

@@ -86,6 +86,8 @@ class PlainBands:
             return None
         if image.bands > 1 and isinstance(stream, Inflated):
             return None  # each band would unpack all before it
+        if image.bands > 1:
+            stream.finish()  # a zip's stored file: nobody may come to the end of its last band
         # Of a zip's member the checksum goes on from what was looked at.
         self._opened[member, 0] = stream
         return image

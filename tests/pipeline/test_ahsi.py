@@ -1,4 +1,5 @@
 import shutil
+import zipfile
 
 import dask
 import numpy as np
@@ -6,6 +7,8 @@ import pytest
 
 from pipeline.inspect import inspect_scene
 from pipeline.readers import find_scenes, open_scene
+from pipeline.readers.product import open_product
+from pipeline.readers.raster import raster_stack
 from pipeline.sensors import SENSORS
 from pipeline.steps.radiance import radiance
 from pipeline.sun import sun_zenith
@@ -271,3 +274,20 @@ def test_the_real_product_has_one_grid_and_no_zone_that_fits():
     assert scene.attrs["bands_without_gain"]
     line, sample = written_out(scene.attrs["rpc"], 13.02, 52.38, 40)
     assert (line, sample) == (96, 128)
+
+
+def test_a_changed_bit_in_a_stored_zip_is_found_with_the_first_rows(tmp_path):
+    folder = raw.write_ahsi(tmp_path / "p", raw.ahsi_dn(200, 70))
+    path = tmp_path / f"{raw.AHSI_NAME}.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for file in sorted(folder.rglob("*.*")):
+            archive.write(file, file.name)
+        info = next(info for info in archive.infolist() if "_VN.tif" in info.filename)
+    content = bytearray(path.read_bytes())
+    content[info.header_offset + 30 + len(info.filename) + info.file_size - 100] ^= 1
+    path.write_bytes(content)
+    product = open_product(path)
+    (raster,) = product.find(r".*_VN\.tif")
+    stack = raster_stack(product, [raster], (150, 200, 70), "uint16")
+    with pytest.raises(SceneError, match=r"_VN\.tif.*checksum"):
+        stack[0:3, 0:5, 0:70]
