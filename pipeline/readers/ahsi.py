@@ -22,9 +22,10 @@ from pipeline.readers.ahsi_text import (
     sun_and_time,
     xml_values,
 )
+from pipeline.readers.gdal import Header, read_headers
 from pipeline.readers.members import only
 from pipeline.readers.product import Member, Product
-from pipeline.readers.raster import Header, raster_stack, read_headers
+from pipeline.readers.raster import raster_stack
 from pipeline.readers.scene import Bands, scene_dataset
 from pipeline.sensors import SENSORS
 from storage.schema import SceneError

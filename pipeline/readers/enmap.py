@@ -9,9 +9,10 @@ import numpy as np
 import xarray as xr
 
 from pipeline.readers import metadata
+from pipeline.readers.gdal import read_headers
 from pipeline.readers.members import FETCH_AGAIN, only, xml_root
 from pipeline.readers.product import Product
-from pipeline.readers.raster import raster_stack, read_headers
+from pipeline.readers.raster import raster_stack
 from pipeline.readers.scene import Bands, scene_dataset
 from storage.schema import SceneError
 

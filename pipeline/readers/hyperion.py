@@ -12,10 +12,11 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from pipeline.readers import metadata
+from pipeline.readers.gdal import Header, read_headers
 from pipeline.readers.names import entity_id
 from pipeline.readers.product import Member, Product
 from pipeline.readers.projection import notes_on_projection
-from pipeline.readers.raster import Header, raster_stack, read_headers
+from pipeline.readers.raster import raster_stack
 from pipeline.readers.scene import Bands, check_grid, scene_dataset, view_zenith
 from pipeline.sensors import band_list
 from pipeline.sensors.hyperion import HYPERION_BANDS, hyperion_bands, hyperion_detectors

@@ -8,7 +8,7 @@ from rasterio.errors import CRSError
 from rasterio.warp import transform
 
 from pipeline.readers import metadata
-from pipeline.readers.raster import Header
+from pipeline.readers.gdal import Header
 from storage.schema import SceneError
 
 _TOLERANCE_KM = 2.0

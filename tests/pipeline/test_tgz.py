@@ -12,10 +12,11 @@ import rasterio
 from rasterio.transform import from_origin
 
 from pipeline.readers import gunzip, inflate, open_scene
+from pipeline.readers.gdal import read_headers
 from pipeline.readers.inflate import Gunzipped, MemberStreams
 from pipeline.readers.plain import PlainBands
 from pipeline.readers.product import open_product
-from pipeline.readers.raster import raster_stack, read_headers
+from pipeline.readers.raster import raster_stack
 from pipeline.readers.tiff import HEAD_BYTES, plain_image, read_head
 from storage.schema import SceneError
 from tests.pipeline import raw_products as raw
@@ -262,7 +263,7 @@ def test_headers_in_a_tgz_are_what_gdal_says_of_the_files(corner, folder, cube, 
     whole = open_product(folder)
     (expected,) = read_headers(whole, [member_of(whole)])
     product = open_product(packed(folder, "tgz"))
-    monkeypatch.setattr("pipeline.readers.raster.rasterio.open", None)
+    monkeypatch.setattr("pipeline.readers.gdal.rasterio.open", None)
     assert read_headers(product, [member_of(product)]) == [expected]
     assert expected.crs == "EPSG:32633"
 
