@@ -11,11 +11,11 @@ import xarray as xr
 from dask.base import compute
 from numpy.typing import NDArray
 
+from pipeline.cutting import row_strips
 from pipeline.qa.quality import Bools, Floats, Ints
 from pipeline.quality.detectors import DetectorColumns, detector_columns
 from pipeline.quality.noise import noise
 from pipeline.steps.geometry import broken, detectors_of, is_map
-from pipeline.tiling import row_strips
 from storage.schema import TILE_SIZE
 
 PREVIEW_SIDE = 1000
