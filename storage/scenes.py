@@ -184,25 +184,7 @@ def _write_pixels(group: zarr.Group, tiles: xr.Dataset, kept: Kept, digest: Any)
     count, *shape = tiles.tiles.shape
     dtype = tiles.tiles.dtype.newbyteorder("<")
     step = max(1, min(BATCH_TILES, SHARD_BYTES // (math.prod(shape) * dtype.itemsize), count))
-    pixels = group.create_array(
-        "tiles",
-        shape=(count, *shape),
-        dtype=dtype,
-        chunks=(1, *shape),
-        shards=(step, *shape),
-        compressors=PIXEL_CODEC,
-        fill_value=0,
-        dimension_names=("tile", "band", "y", "x"),
-    )
-    valid = group.create_array(
-        "valid",
-        shape=(count, *shape[1:]),
-        dtype=bool,
-        chunks=(step, *shape[1:]),
-        compressors=PIXEL_CODEC,
-        fill_value=False,
-        dimension_names=("tile", "y", "x"),
-    )
+    pixels, valid = _create_arrays(group, (count, *shape), dtype, step)
 
     def write(start: int, values: np.ndarray, mask: np.ndarray) -> None:
         stop = start + len(values)
@@ -223,6 +205,32 @@ def _write_pixels(group: zarr.Group, tiles: xr.Dataset, kept: Kept, digest: Any)
             writing.result()
     pixels.resize((start, *shape))
     valid.resize((start, *shape[1:]))
+
+
+def _create_arrays(
+    group: zarr.Group, shape: tuple[int, ...], dtype: np.dtype[Any], step: int
+) -> tuple[zarr.Array[Any], zarr.Array[Any]]:
+    """Return new `tiles` of `shape`, `step` tiles a shard, and `valid`."""
+    pixels = group.create_array(
+        "tiles",
+        shape=shape,
+        dtype=dtype,
+        chunks=(1, *shape[1:]),
+        shards=(step, *shape[1:]),
+        compressors=PIXEL_CODEC,
+        fill_value=0,
+        dimension_names=("tile", "band", "y", "x"),
+    )
+    valid = group.create_array(
+        "valid",
+        shape=(shape[0], *shape[2:]),
+        dtype=bool,
+        chunks=(step, *shape[2:]),
+        compressors=PIXEL_CODEC,
+        fill_value=False,
+        dimension_names=("tile", "y", "x"),
+    )
+    return pixels, valid
 
 
 def _shards(
