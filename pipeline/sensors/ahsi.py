@@ -34,4 +34,7 @@ AHSI = read_sensor(
         "cores 1354-1430 and 1800-1952 nm, and SWIR beyond 2490 nm, where a GF-5B "
         "calibration file has gains <= 0 or far below their neighbours",
     ),
+    # The largest number of 12 bit. AHSI's documents state none; with the delivered gains it is an
+    # albedo of about 1.
+    ceiling=4095,
 )

@@ -78,6 +78,8 @@ HYPERION = read_sensor(
         source="description of the Botswana scene (Okavango, 2001-05-31), Hyperspectral Remote "
         "Sensing Scenes, ehu.eus",
     ),
+    # The largest int16: the products' documents name no other.
+    ceiling=32767,
 )
 
 HYPERION_BANDS = len(HYPERION.band)

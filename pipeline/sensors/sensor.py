@@ -51,6 +51,8 @@ class Sensor:
     irradiance: Mapping[str, Floats]
     """Solar irradiance at 1 au [W m-2 um-1] by the solar spectrum's name; NaN where unknown."""
     lists: Mapping[str, BandList] = field(default_factory=dict)
+    ceiling: int | None = None
+    """The DN that a saturated sample has at least, where a product has no flags; None: unknown."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -58,8 +60,8 @@ class Sensor:
         return {name: self.detector.count(name) for name in dict.fromkeys(self.detector)}
 
 
-def read_sensor(name: str, title: str, *lists: BandList) -> Sensor:
-    """Return the sensor of `tables/<name>.csv` with its band lists.
+def read_sensor(name: str, title: str, *lists: BandList, ceiling: int | None = None) -> Sensor:
+    """Return the sensor of `tables/<name>.csv` with its band lists, saturated from `ceiling` on.
 
     Columns: band, detector, wavelength_nm, fwhm_nm, gain (empty: the product's), `esun_*`.
 
@@ -75,7 +77,7 @@ def read_sensor(name: str, title: str, *lists: BandList) -> Sensor:
         wavelength=_column(rows, "wavelength_nm"), fwhm=_column(rows, "fwhm_nm"),
         gain=_column(rows, "gain"),
         irradiance={column.removeprefix("esun_"): _positive(rows, column) for column in solar},
-        lists={each.name: each for each in lists},
+        lists={each.name: each for each in lists}, ceiling=ceiling,
     )  # fmt: skip
     for each in lists:
         if each.sensor != name or not set(each.bands) <= set(sensor.band.tolist()):

@@ -15,4 +15,6 @@ ZY1_AHSI = read_sensor(
         "windows that the list of GF-5B AHSI leaves out: 1354-1430, 1800-1952 and beyond "
         "2490 nm",
     ),
+    # As of AHSI on GF-5.
+    ceiling=4095,
 )

@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 from pipeline.quality.columns import ColumnGains, ColumnStatistics, column_gains
 from pipeline.quality.detectors import DetectorColumns, detector_columns
 from pipeline.quality.stripes import Floats, index_of
+from pipeline.sensors import SENSORS
 from pipeline.steps.geometry import (
     MAP_GEOMETRY,
     broken,
     check_first,
+    delivered,
     detectors_of,
     is_map,
     recorded,
@@ -34,8 +36,9 @@ def destripe(scene: xr.Dataset, *, threshold: float = 3.0, largest: float = 0.3)
     gain and by more than its uncertainty, which the ground adds to, and by `largest` at most:
     beyond, a detector is broken. `dn` keeps its dtype and is
     rounded, so corrections under half a count change nothing. Samples of other columns, nodata,
-    fill, flagged samples and those of `bad_detector` stay bit for bit. The integers before are
-    kept as `dn_delivered`, which tell where the detector was saturated.
+    fill, flagged samples, in a product without flags saturated ones (from the sensor's `ceiling`
+    on), and those of `bad_detector` stay bit for bit. The integers before are kept as
+    `dn_delivered`, which tell where the detector was saturated.
 
     The step's record has per detector: `bands` judged; `striped`, those whose index is over
     `threshold` times its noise and over half a count; their `stripe_index` (the median over the
@@ -70,8 +73,7 @@ def destripe(scene: xr.Dataset, *, threshold: float = 3.0, largest: float = 0.3)
         gain[part.place] = found
     corrected = _corrected(scene, gain, bad)
     applied = bool((gain != 1).any())
-    delivered = scene.get("dn_delivered", scene.dn)
-    new = scene.assign(dn=corrected, dn_delivered=delivered) if applied else scene
+    new = scene.assign(dn=corrected, dn_delivered=delivered(scene)) if applied else scene
     return recorded(new, {**step, "applied": applied, "effect": effects})
 
 
@@ -172,22 +174,27 @@ def _corrected(scene: xr.Dataset, gain: Floats, bad: NDArray[np.bool_]) -> xr.Da
     dn = scene.dn.data
     chunks = (dn.chunks[0], dn.chunks[2])
     arguments = [dn, "byx", da.from_array(np.where(bad, 1.0, gain), chunks=chunks), "bx"]
-    arguments += [scene.flags.data.rechunk(dn.chunks), "byx"] if "flags" in scene else []
+    for name in ("flags", "dn_delivered"):
+        arguments += [scene[name].data.rechunk(dn.chunks), "byx"] if name in scene else [None, None]
     data = da.blockwise(
         _correct, "byx", *arguments, dtype=dn.dtype, nodata=scene.attrs["nodata"],
-        fill=scene.attrs.get("fill"), meta=np.empty((0, 0, 0), dn.dtype),
+        fill=scene.attrs.get("fill"), ceiling=SENSORS[scene.attrs["sensor"]].ceiling,
+        meta=np.empty((0, 0, 0), dn.dtype),
     )  # fmt: skip
     corrected: xr.DataArray = scene.dn.copy(data=data)
     return corrected
 
 
 def _correct(
-    dn: NDArray[Any], gain: Floats, flags: NDArray[np.uint8] | None = None, *, nodata: int,
-    fill: int | None,
+    dn: NDArray[Any], gain: Floats, flags: NDArray[np.uint8] | None,
+    before: NDArray[Any] | None, *, nodata: int, fill: int | None, ceiling: int | None,
 ) -> NDArray[Any]:  # fmt: skip
+    """Return `dn` with the gains taken out; `before`: as delivered, if that is not `dn` itself."""
     untouched = dn == nodata
     if fill is not None:
         untouched |= dn == fill
     if flags is not None:
         untouched |= flags != 0
+    elif ceiling is not None:
+        untouched |= (dn if before is None else before) >= ceiling
     return apply_gains(dn, gain, untouched=untouched)

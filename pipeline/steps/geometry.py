@@ -7,6 +7,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from pipeline.sensors import SENSORS
 from storage.schema import SchemaError
 
 MAP_GEOMETRY = "map geometry: columns are no detectors"
@@ -37,7 +38,7 @@ def row_spans(scene: xr.Dataset) -> Iterator[tuple[slice, xr.Dataset]]:
     rows = scene.sizes["y"]
     chunks = dict(zip(scene.dn.dims, scene.dn.chunks or ((), (rows,), ()), strict=True))["y"]
     stop = 0
-    names = ["dn", "flags"] if "flags" in scene else ["dn"]
+    names = [name for name in ("dn", "dn_delivered", "flags") if name in scene]
     for size in chunks:
         span = slice(stop, stop + size)
         stop += size
@@ -52,11 +53,20 @@ def detectors_of(scene: xr.Dataset) -> dict[str, NDArray[np.intp]]:
     return {str(name): np.flatnonzero(names == name) for name in dict.fromkeys(names.tolist())}
 
 
+def delivered(scene: xr.Dataset) -> xr.DataArray:
+    """Return the integers (band, y, x) as the product has them, which tell what is saturated."""
+    return scene["dn_delivered" if "dn_delivered" in scene else "dn"]
+
+
 def broken(part: xr.Dataset, attrs: dict[str, Any]) -> NDArray[np.bool_]:
-    """Return the samples (band, y, x) that are flagged or filled."""
-    found: NDArray[np.bool_] = np.zeros(part.dn.shape, bool)
+    """Return the samples (band, y, x) that are flagged, or saturated without flags, or filled."""
+    found: NDArray[np.bool_]
     if "flags" in part:
-        found |= part.flags.values != 0
+        found = part.flags.values != 0
+    elif (ceiling := SENSORS[attrs["sensor"]].ceiling) is not None:
+        found = delivered(part).values >= ceiling
+    else:
+        found = np.zeros(part.dn.shape, bool)
     if "fill" in attrs:
         found |= part.dn.values == attrs["fill"]
     return found

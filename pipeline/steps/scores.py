@@ -7,7 +7,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from pipeline.sensors import band_list
+from pipeline.sensors import SENSORS, band_list
+from pipeline.steps.geometry import delivered
 from pipeline.steps.sunlight import SOLAR, Solar, reflectance_factor
 from storage.schema import SchemaError
 
@@ -21,13 +22,6 @@ NOMINAL = {
     "cirrus": 1373.0,
 }  # fmt: skip
 """Wavelengths that the rules were made for [nm]: the middles of Landsat 8 OLI's bands 2-7 and 9."""
-
-CEILING = {"hyperion": 32767, "ahsi": 4095, "zy1_ahsi": 4095}
-"""The DN that a saturated sample has at least, where a product has no flags.
-
-Hyperion: the largest int16, since the products' documents name no other. AHSI: the largest number
-of 12 bit; its documents state none, but with the delivered gains it is an albedo of about 1.
-"""
 
 
 def scores(
@@ -93,7 +87,7 @@ def scores(
             vegetation of the USGS library sends up, and more than a shaded bright soil does.
 
     `saturated`: a calibrated band is flagged as saturated (Hyperion's code 1) or, in a product
-    without flags, has a delivered DN of at least `CEILING`. Resampling can hide a saturated sample.
+    without flags, has a delivered DN of at least the sensor's `ceiling`. Resampling can hide it.
 
     Raises:
         SchemaError: `mask` did not come before, or a table for another sensor was asked for.
@@ -103,18 +97,19 @@ def scores(
     limits = {
         "cloud_red": cloud_red, "cloud_ndsi": cloud_ndsi, "cloud_vegetation": cloud_vegetation,
         "cloud_soil": cloud_soil, "cloud_swir": cloud_swir, "cloud_whiteness": cloud_whiteness,
-        "cloud_hot": cloud_hot,
-        "cirrus": cirrus, "snow_ndsi": snow_ndsi, "snow_nir": snow_nir, "snow_green": snow_green,
-        "water_ndwi": water_ndwi, "water_nir": water_nir, "shadow": shadow,
+        "cloud_hot": cloud_hot, "cirrus": cirrus, "snow_ndsi": snow_ndsi, "snow_nir": snow_nir,
+        "snow_green": snow_green, "water_ndwi": water_ndwi, "water_nir": water_nir,
+        "shadow": shadow,
     }  # fmt: skip
     usable = _usable(scene)
     chosen = _choose(scene, usable, tolerance)
     unavailable = _unavailable(scene, chosen, tolerance)
     masks = _from_reflectance(scene, solar, chosen, limits, without=set(unavailable))
-    if (reason := _no_saturation(scene)) is None:
-        masks["saturated"] = _saturated(scene, usable)
+    if (saturated := _saturated(scene, usable)) is not None:
+        masks["saturated"] = saturated
     else:
-        unavailable["saturated"] = reason
+        sensor = scene.attrs["sensor"]
+        unavailable["saturated"] = f"no flags, and no DN is known at which {sensor} saturates"
     numbers = {name: int(scene.band.values[place]) for name, place in chosen.items()}
     step = {"step": "scores", "solar": solar, "solar_source": SOLAR[solar], "tolerance": tolerance,
             **limits, "bands": numbers, "masks": list(masks), "unavailable": unavailable,
@@ -253,18 +248,10 @@ def _judge(
     return np.stack([rule(bands, limits) for rule in rules.values()])
 
 
-def _no_saturation(scene: xr.Dataset) -> str | None:
-    if "flags" in scene or scene.attrs["sensor"] in CEILING:
-        return None
-    return f"no flags, and no DN is known at which {scene.attrs['sensor']} saturates"
-
-
-def _saturated(scene: xr.Dataset, usable: Bools) -> xr.DataArray:
-    """Return whether any usable band of a pixel is saturated (y, x)."""
+def _saturated(scene: xr.Dataset, usable: Bools) -> xr.DataArray | None:
+    """Return whether any usable band of a pixel is saturated (y, x); None where nothing tells."""
     some = scene.isel(band=np.flatnonzero(usable))
     if "flags" in scene:
-        flagged: xr.DataArray = (some.flags == 1).any("band")
-        return flagged
-    delivered = some.dn_delivered if "dn_delivered" in some else some.dn
-    full: xr.DataArray = (delivered >= CEILING[scene.attrs["sensor"]]).any("band")
-    return full
+        return (some["flags"] == 1).any("band")
+    ceiling = SENSORS[scene.attrs["sensor"]].ceiling
+    return None if ceiling is None else (delivered(some) >= ceiling).any("band")

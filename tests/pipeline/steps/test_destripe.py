@@ -89,6 +89,18 @@ def test_keeps_what_is_no_measurement_of_a_good_detector():
     assert np.median(index(out.dn.values[good][..., 3:80])) < 0.002
 
 
+def test_saturated_samples_of_a_product_without_flags_are_as_flagged_ones():
+    dn, *_ = striped_scene(texture=0.05)
+    dn[4, 50:70, 60], dn[40, 20:30, 30:50], dn[50, 0, 0] = 4095, 4095, 4096
+    full = dn >= 4095
+    flagged = destripe(scene_of(dn, flags=full.astype("u1")))
+    out = destripe(scene_of(dn, sensor="ahsi"))
+    np.testing.assert_array_equal(out.dn, flagged.dn)
+    assert out.attrs["steps"][-1]["effect"] == flagged.attrs["steps"][-1]["effect"]
+    again = destripe(out.assign(dn=out.dn.where(~full, 4000)), threshold=0.1)
+    np.testing.assert_array_equal(again.dn.values[full], 4000)
+
+
 def test_is_lazy_after_the_one_pass_and_keeps_dtype_chunks_and_input():
     dn, *_ = striped_scene()
     scene = scene_of(dn)
@@ -120,7 +132,7 @@ def test_uint16_and_its_range():
     light = ground(texture=0.05) * 30
     dn = np.clip(light * gains(60, 128, 0.02)[:, None], 0, 65535).astype("uint16")
     dn[3, 100] = 65535
-    out = destripe(scene_of(dn))
+    out = destripe(scene_of(dn, sensor="enmap"))
     assert out.dn.dtype == "uint16"
     assert out.dn.values[3, 100].min() > 55000  # none has wrapped round
     assert out.attrs["steps"][-1]["effect"]["VNIR"]["at_range"] > 0
