@@ -11,6 +11,8 @@ from pipeline.quality.stripes import Floats, index_of
 
 _POOR = 0.2
 """Share of broken samples from which on a band is left alone."""
+_ENOUGH = 0.25
+"""Share of some rows' pixels that must be left without those in which any band is broken."""
 
 
 @dataclass
@@ -20,8 +22,8 @@ class DetectorColumns:
     place: NDArray[np.intp]
     """Of its bands among the scene's."""
     statistics: ColumnStatistics
-    poor: NDArray[np.bool_]
-    """Bands with too many broken samples (band)."""
+    broken: NDArray[np.int64]
+    """Broken samples among those that the statistics are of (band)."""
     highest: Floats
     """Largest magnitude of a usable sample over the dtype's limit (band, x) [1]."""
 
@@ -40,12 +42,26 @@ class DetectorColumns:
         usable = ~empty.all(axis=0) & (spoilt.mean(axis=0) <= 0.5)
         if not usable.any():
             return
-        self.poor |= spoilt[:, usable].mean(axis=1) > _POOR
-        usable &= ~spoilt[~self.poor].any(axis=0)
+        # A cloud's pixels are dropped for all bands; a band that is broken almost everywhere takes
+        # no pixel from the others.
+        share, pixels = spoilt[:, usable].mean(axis=1), usable.sum()
+        usable &= ~spoilt[share <= _POOR].any(axis=0)
+        for band in np.argsort(share)[np.sort(share) > _POOR]:
+            left = usable & ~spoilt[band]
+            if left.sum() < _ENOUGH * pixels:
+                break
+            usable = left
+        spoilt &= usable
+        self.broken += spoilt.sum(axis=(1, 2))
         self.statistics.add(values, usable)
         limits = np.iinfo(values.dtype)
         share = np.maximum(values / limits.max, values / limits.min if limits.min else 0)
-        self.highest = np.maximum(self.highest, np.where(usable, share, 0).max(axis=1))
+        self.highest = np.maximum(self.highest, np.where(usable & ~spoilt, share, 0).max(axis=1))
+
+    @property
+    def poor(self) -> NDArray[np.bool_]:
+        """Bands with too many broken samples (band)."""
+        return self.broken > _POOR * self.statistics.counts.sum()
 
     def ignored(self, bad: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Return what is no measurement (band, x): `bad` (band, x) detectors and poor bands."""
@@ -64,5 +80,5 @@ def detector_columns(place: NDArray[np.intp], width: int) -> DetectorColumns:
     """Return an empty one for the bands at `place`, of `width` columns."""
     bands = len(place)
     return DetectorColumns(
-        place, ColumnStatistics(bands, width), np.zeros(bands, bool), np.zeros((bands, width))
+        place, ColumnStatistics(bands, width), np.zeros(bands, np.int64), np.zeros((bands, width))
     )

@@ -101,6 +101,24 @@ def test_saturated_samples_of_a_product_without_flags_are_as_flagged_ones():
     np.testing.assert_array_equal(again.dn.values[full], 4000)
 
 
+@pytest.mark.parametrize("width", [40, 80])
+@pytest.mark.parametrize("rows", [64, 320])
+def test_a_cloud_does_not_switch_the_correction_off(width, rows):
+    dn, _, made = striped_scene(0.01, texture=0.05, rows=320)
+    dn[10:25, 64:128, 20 : 20 + width] = 4095
+    dn[40] = 4095  # one band that is full all over
+    scene = scene_of(dn, sensor="ahsi")
+    scene["dn"] = scene.dn.chunk(y=rows)
+    out = destripe(scene).dn.values
+    np.testing.assert_array_equal(out[dn == 4095], 4095)
+    clear = slice(128, 320)
+    left = np.log(made) - np.log(dn[:, clear].sum(1) / out[:, clear].sum(1))
+    left -= left.mean(1, keepdims=True)
+    assert np.delete(left, 40, 0).std() < 0.01 / 3
+    assert left[10:25].std() < 0.01 / 3
+    assert left[40].std() == pytest.approx(np.log(made[40]).std(), rel=1e-6)
+
+
 def test_is_lazy_after_the_one_pass_and_keeps_dtype_chunks_and_input():
     dn, *_ = striped_scene()
     scene = scene_of(dn)
