@@ -1,14 +1,14 @@
-"""Build one dataset version from all scenes not yet in the store.
+"""Build one dataset version from what is new or changed at the source.
 
-One coordinator (`build_dataset`) holds the commit lock, hands every scene a forked session, merges
-the forks of the scenes that succeeded and commits once. A scene that fails is named and left out
-whole; nothing of it reaches a version.
+One coordinator (`build_dataset`) holds the commit lock, plans, and hands every scene a forked
+session. A scene that is finished is checkpointed, so that a build that is killed goes on from
+there; at the end one commit publishes all of them. A scene that fails is named and left out whole;
+nothing of it reaches a version.
 """
 
-import importlib.metadata
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import os
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -19,11 +19,17 @@ from icechunk.session import ForkSession
 from pydantic import ConfigDict
 
 from pipeline import readers
+from pipeline.coordinator import Coordinator, Ingested
+from pipeline.engines import Runner, Work, in_turn, on_dask
+from pipeline.plan import Failure, Known, Plan, Task, make_plan, retired
 from pipeline.readers.names import scene_id_of_name
-from pipeline.recipe import Recipe, apply, load_recipe, recipe_hash, recipe_json
+from pipeline.recipe import Recipe, apply, load_recipe, recipe_hash, recipe_json, scene_recipe_hash
+from pipeline.sensors import SENSORS
 from pipeline.split import SplitConfig
+from pipeline.states import States
 from storage import store
-from storage.schema import SceneError
+from storage.index import source_digest
+from storage.schema import SceneError, SchemaError
 
 logger = logging.getLogger(__name__)
 
@@ -42,33 +48,27 @@ class DatasetConfig:
     split: SplitConfig = field(default_factory=SplitConfig)
     schedule: str = "0 2 * * *"
     """When `serve` builds, as a cron line."""
-
-
-@dataclass(frozen=True)
-class Ingested:
-    """A scene's tiles, written to a fork that is not yet part of any version."""
-
-    scene_id: str
-    counts: dict[str, Any]
-    fork: ForkSession
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A scene that did not make it, and why."""
-
-    scene: str
-    reason: str
+    max_retired: float = 0.5
+    """Largest share of the scenes that may vanish from the source between two versions [1]: a disk
+    that is not mounted must not empty the dataset."""
+    dask: str = field(default_factory=lambda: os.environ.get("DASK_SCHEDULER_ADDRESS", ""))
+    """Address of a Dask scheduler, `tcp://host:8786`, whose workers make the tiles; "": here."""
 
 
 @dataclass(frozen=True)
 class BuildReport:
-    """What a build did; `version` is None when there was nothing to add."""
+    """What a build did; `version` is None when there was nothing to change."""
 
     version: str | None
     added: tuple[str, ...]
+    """Scenes that are new or were made again."""
     tiles: int
+    """Of the added scenes."""
     failures: tuple[Failure, ...]
+    retired: tuple[str, ...] = ()
+    """Scenes whose product is gone, or that another recipe made and today's cannot."""
+    quarantined: tuple[Failure, ...] = ()
+    """Products that failed too often and were left alone."""
 
     def to_json(self) -> str:
         """Return the report as one JSON object."""
@@ -76,81 +76,71 @@ class BuildReport:
 
     def to_markdown(self) -> str:
         """Return the report as a few lines for a person."""
-        head = (
+        lines = [
             f"**{self.version}**: {len(self.added)} scenes added, {self.tiles} tiles"
             if self.version
             else "no new version: nothing to add"
-        )
-        return "\n".join([head, *(f"- failed: {bad.scene}: {bad.reason}" for bad in self.failures)])
+        ]
+        lines += [f"- retired: {name}" for name in self.retired]
+        lines += [f"- failed: {bad.scene}: {bad.reason}" for bad in self.failures]
+        lines += [f"- in quarantine: {bad.scene}: {bad.reason}" for bad in self.quarantined]
+        return "\n".join(lines)
 
 
-Work = Callable[[Path], Ingested]
-Runner = Callable[[Sequence[Path], Callable[[], Work]], Iterable[Ingested | Failure]]
+def build_dataset(
+    config: DatasetConfig, run: Runner | None = None, *, only_failed: bool = False
+) -> BuildReport:
+    """Make the next version: add what is new, renew what changed, retire what is gone.
 
-
-def build_dataset(config: DatasetConfig, run: Runner | None = None) -> BuildReport:
-    """Add every scene of `config.source` that is not in the store, as one new version.
+    Goes on from where a build was cut off. Without a change there is no version.
 
     Args:
         config: The dataset.
-        run: Runs the work on all scenes and yields their outcomes; None: one after the other.
+        run: Runs the work on all scenes and yields their outcomes; None: one after the other, or
+            on Dask where the config names a scheduler.
+        only_failed: Take only products that failed or are in quarantine; retire none.
 
     Returns:
-        What was added, and every scene that failed with its reason.
+        What was added and retired, and every scene that failed with its reason.
 
     Raises:
-        storage.schema.SchemaError: The store holds another dataset or recipe.
+        storage.schema.SchemaError: The store holds another dataset; too much has vanished; or
+            `only_failed` and the recipe is another than the head's.
         FileNotFoundError: There is nothing at the source.
+        TimeoutError: Another build holds the store.
     """
     recipe = load_recipe(config.recipe)
     readers.find_scenes(config.source)  # a wrong path must leave no store behind
-    with store.commit_lock(config.store):
-        repo = store.create(
-            config.store,
-            dataset=config.name,
-            recipe=recipe_json(recipe, config.split),
-            recipe_hash=recipe_hash(recipe, config.split),
-        )
-        scenes, unreadable = new_scenes(config.source, store.scene_ids(repo))
+    with store.commit_lock(config.store) as lock:
+        text, digest = recipe_json(recipe, config.split), recipe_hash(recipe, config.split)
+        repo = store.create(config.store, dataset=config.name, recipe=text, recipe_hash=digest)
         session = store.begin(repo)
+        known = Known(
+            store.scenes(repo), store.staged(repo), digest,
+            frozenset(scene_recipe_hash(recipe, config.split, name) for name in SENSORS),
+        )  # fmt: skip
+        states = States(config.store)
+        plan = make_plan(config.source, known, states, only_failed=only_failed)
+        if only_failed and plan.stale:
+            raise SchemaError(f"{config.store} was made by another recipe: `build` it, not `retry`")
+        gone = set() if only_failed else retired(plan, known)
+        _check_retired(config, gone, known)
+        coordinator = Coordinator(
+            repo, lock, states, store.Recipe(text, digest), len(plan.tasks)
+        )  # fmt: skip
 
-        def fresh_work() -> Work:
+        def start(task: Task) -> Work:
+            coordinator.start(task)
             return partial(ingest, recipe=recipe, split=config.split, fork=session.fork())
 
-        outcomes = [*unreadable, *(run or run_in_turn)(scenes, fresh_work)]
-        done = [outcome for outcome in outcomes if isinstance(outcome, Ingested)]
-        failures = tuple(outcome for outcome in outcomes if isinstance(outcome, Failure))
-        if not done:
-            return BuildReport(None, (), 0, failures)
-        version = store.commit_version(
-            repo,
-            session,
-            [scene.fork for scene in done],
-            code_version=importlib.metadata.version("hypersigma-pipeline"),
-        )
-    tiles = sum(scene.counts["kept"] for scene in done)
-    return BuildReport(version.tag, tuple(sorted(s.scene_id for s in done)), tiles, failures)
-
-
-def new_scenes(source: Path, stored: set[str]) -> tuple[list[Path], list[Failure]]:
-    """Return the products in `source` whose scene is not stored, and those that cannot be named.
-
-    Two products of one scene id are not both taken: the second is a failure that names the first.
-    """
-    new: dict[str, Path] = {}
-    failures = []
-    for path in readers.find_scenes(source):
+        runner = run or (on_dask(config.dask) if config.dask else in_turn)
         try:
-            # A name that says nothing costs a look inside, which hashes the whole product.
-            scene_id = scene_id_of_name(path) or readers.open_scene(path).attrs["scene_id"]
-        except (ValueError, OSError) as error:
-            failures.append(failure(path, error))
-            continue
-        if scene_id in new:
-            failures.append(Failure(path.name, f"scene {scene_id} is also {new[scene_id].name}"))
-        elif scene_id not in stored:
-            new[scene_id] = path
-    return list(new.values()), failures
+            for task, outcome in runner(plan.tasks, start):
+                coordinator.take(task, outcome)
+        except BaseException:
+            coordinator.checkpoint()  # interrupted: what is finished stays so
+            raise
+        return _publish(coordinator, plan, known, gone)
 
 
 def ingest(path: Path, *, recipe: Recipe, split: SplitConfig, fork: ForkSession) -> Ingested:
@@ -168,28 +158,47 @@ def ingest(path: Path, *, recipe: Recipe, split: SplitConfig, fork: ForkSession)
             got=scene_id,
             todo="give it back the name that it was delivered under",
         )
-    tiles = apply(recipe, scene, split)
+    tiles = apply(recipe, scene, split).assign_attrs(
+        product=path.name, recipe_hash=scene_recipe_hash(recipe, split, scene.attrs["sensor"])
+    )
     counts = store.write_scene(fork, tiles)
     readers.verify(scene)
     logger.info("%s: %s", scene_id, _in_words(counts))
-    return Ingested(scene_id, counts, fork)
+    return Ingested(scene_id, counts, fork, source_digest(scene.attrs["sources"]))
 
 
-def run_in_turn(scenes: Sequence[Path], work: Callable[[], Work]) -> Iterator[Ingested | Failure]:
-    """Work on one scene after the other; Dask uses the cores inside each."""
-    for number, path in enumerate(scenes, 1):
-        logger.info("scene %d of %d: %s", number, len(scenes), path.name)
-        try:
-            yield work()(path)
-        except Exception as error:  # a scene is a unit of failure: name it, go on with the others
-            yield failure(path, error)
+def _publish(coordinator: Coordinator, plan: Plan, known: Known, gone: set[str]) -> BuildReport:
+    """Commit what there is as the next version, if anything changed."""
+    again = coordinator.kept
+    # What another recipe made and today's cannot would be of other bands, or of another split.
+    outdated = {
+        name
+        for name, attrs in known.staged.items()
+        if name not in plan.present or attrs["recipe_hash"] not in known.recipes
+    }
+    removed = gone | (plan.stale | outdated) - set(again)
+    staged = {name: attrs["counts"]["kept"] for name, attrs in known.staged.items()}
+    added = {name: kept for name, kept in {**staged, **again}.items() if name not in removed}
+    version = coordinator.publish(removed) if added or removed else None
+    return BuildReport(
+        version=version.tag if version else None,
+        added=tuple(sorted(added)),
+        tiles=sum(added.values()),
+        failures=(*plan.failures, *coordinator.failures),
+        retired=tuple(sorted(removed & set(known.published))),
+        quarantined=tuple(plan.quarantined),
+    )
 
 
-def failure(path: Path, error: BaseException) -> Failure:
-    """Return `error` as the failure of a scene; the log has the traceback of an unexpected one."""
-    expected = isinstance(error, ValueError | OSError)
-    logger.error("%s failed: %s", path.name, error, exc_info=None if expected else error)
-    return Failure(path.name, str(error) if expected else f"{type(error).__name__}: {error}")
+def _check_retired(config: DatasetConfig, gone: set[str], known: Known) -> None:
+    """Refuse to empty a dataset because a disk is not mounted."""
+    share = len(gone) / max(len(known.published), 1)
+    if share > config.max_retired:
+        raise SchemaError(
+            f"{config.source} lacks {len(gone)} of the {len(known.published)} scenes of "
+            f"{config.store}, such as {min(gone)}; expected at most {config.max_retired:.0%} to "
+            f"be gone: mount what is missing, or allow it with max_retired={share:.2f}"
+        )
 
 
 def _in_words(counts: dict[str, Any]) -> str:

@@ -17,6 +17,7 @@ from pydantic.dataclasses import dataclass
 import configs
 from configs import ConfigError
 from pipeline.quality.tiles import MEASURES, check_limits
+from pipeline.sensors import SENSORS
 from pipeline.split import SplitConfig, assign
 from pipeline.steps import STEPS
 from pipeline.steps.scores import RULES
@@ -106,6 +107,19 @@ def recipe_json(recipe: Recipe, split: SplitConfig) -> str:
 def recipe_hash(recipe: Recipe, split: SplitConfig) -> str:
     """Return the sha256 of `recipe_json`; the recipe's name does not count."""
     return hashlib.sha256(recipe_json(recipe, split).encode()).hexdigest()
+
+
+def scene_recipe_hash(recipe: Recipe, split: SplitConfig, sensor: str) -> str:
+    """Return the sha256 of all that one sensor's tiles follow from, beside the product.
+
+    Other than `recipe_hash` it covers what the recipe only names: the sensor's table and lists of
+    bands. If one of these changes, that sensor's scenes are stale and no others.
+    """
+    named = {(given or {}).get("name") for step in recipe.steps for given in step.values()}
+    known = SENSORS[sensor]
+    lists = {name: each.bands for name, each in known.lists.items() if name in named}
+    content = [recipe_json(recipe, split), known.sha256, lists]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def apply(recipe: Recipe, scene: xr.Dataset, split: SplitConfig) -> xr.Dataset:

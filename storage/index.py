@@ -2,9 +2,11 @@
 
 `/index/<column>` has one entry a tile, in the order in which scenes came into the store;
 `/index/scenes/` has one entry a scene. Text is coded: `scene`, `sensor` and `split` are numbers
-into the scenes' table and the lists in the group's attrs.
+into the scenes' table and the lists in the group's attrs. A version that only adds scenes adds to
+the columns' ends, and so writes their last chunks alone.
 """
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,11 +15,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import zarr
 
-from storage.nodes import read_column, subgroup, write_column
+from storage.nodes import append_column, array, read_column, subgroup, write_column
 from storage.scenes import SceneColumns
 from storage.schema import PLACE_COORDS, SENSORS, SPLITS, SchemaError
 
 _FIXED = ("scene", "sensor", "split", "row", "col", "lon", "lat", "position")
+
+
+_SCENES = ("scene_id", "content", "source", "recipe", "product", "kept")
+_TILE_CHUNK = 2**16
+_SCENE_CHUNK = 2**12
+"""Rows in one object: what a commit that adds a few writes anew."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +35,18 @@ class Index:
     tiles: dict[str, np.ndarray]
     """One entry a tile: `_FIXED` and the quality columns."""
 
-    scene_ids: list[str]
-    content: list[str]
-    """sha256 of each scene's pixels, masks and corners."""
+    scenes: dict[str, list[str]]
+    """One entry a scene: what `scene_table` returns."""
+
+    @property
+    def scene_ids(self) -> list[str]:
+        """The scenes, in their order."""
+        return self.scenes["scene_id"]
+
+    @property
+    def content(self) -> list[str]:
+        """Of each scene the sha256 of its pixels, masks and corners."""
+        return self.scenes["content"]
 
 
 def read_index(group: zarr.Group) -> pa.Table:
@@ -66,29 +83,80 @@ def load_index(group: zarr.Group) -> Index:
         SchemaError: Its columns are not equally long.
     """
     node = subgroup(group, "index")
-    scenes = subgroup(node, "scenes")
     tiles = {str(name): read_column(node, str(name)) for name in sorted(node.array_keys())}
     lengths = {name: len(column) for name, column in tiles.items()}
     if len(set(lengths.values())) > 1 or not set(_FIXED) <= set(tiles):
         raise SchemaError(f"/index must have the columns {_FIXED} of one length, got {lengths}")
-    scene_ids, content = (read_column(scenes, name).tolist() for name in ("scene_id", "content"))
-    return Index(tiles, scene_ids, content)
+    return Index(tiles, scene_table(group))
+
+
+def scene_table(group: zarr.Group) -> dict[str, list[str]]:
+    """Return the scenes of a version: one entry a scene in each column, all text.
+
+    `scene_id`; `content`, sha256 of its pixels, masks and corners; `source`, digest of the files
+    that it was made from; `recipe`, the hash of what it was made by; `product`, the name of its
+    file or folder at the source; `kept`, its number of tiles. "" is unknown.
+    """
+    node = subgroup(group, "index/scenes")
+    columns = {name: read_column(node, name).tolist() for name in _SCENES if name in node}
+    unknown = [""] * len(columns["scene_id"])
+    return {name: columns.get(name, unknown) for name in _SCENES}
+
+
+def update_index(
+    group: zarr.Group, new: dict[str, SceneColumns], removed: set[str]
+) -> dict[str, int]:
+    """Add scenes to the stored index, in the order of their names, and take others out of it.
+
+    Args:
+        group: The root of the session.
+        new: By scene id, columns and attrs (see `scene_columns`); may replace scenes.
+        removed: Scenes to take out.
+
+    Returns:
+        The number of tiles in each split, afterwards.
+    """
+    node = subgroup(group, "index")
+    stored = set(scene_table(group)["scene_id"])
+    if stored & (removed | set(new)) or "splits" not in node.attrs:
+        index = with_scenes(without_scenes(load_index(group), removed | set(new)), new)
+        save_index(group, index)
+        return _split_counts(index.tiles["split"])
+    start = len(stored)
+    tiles, scenes = _entries(new, start)
+    before, count = array(node, "scene").shape[0], len(tiles["scene"])
+    for name in sorted({str(key) for key in node.array_keys()} | set(tiles)):
+        if name not in node:
+            values = np.concatenate([_unknown(before, tiles[name].dtype), tiles[name]])
+            write_column(node, name, values, "tile", _TILE_CHUNK)
+        else:
+            append_column(node, name, tiles.get(name, _unknown(count, array(node, name).dtype)))
+    table = subgroup(node, "scenes")
+    for name, texts in scenes.items():
+        append_column(table, name, np.array(texts, dtype="T"))
+    added = _split_counts(tiles["split"])
+    splits: Any = node.attrs["splits"]
+    counts = {name: splits[name] + count for name, count in added.items()}
+    node.attrs["splits"] = counts
+    return counts
 
 
 def save_index(group: zarr.Group, index: Index) -> None:
     """Write the index anew."""
-    node = group.create_group("index", overwrite=True, attributes=_codes())
+    attrs = {**_codes(), "splits": _split_counts(index.tiles["split"])}
+    node = group.create_group("index", overwrite=True, attributes=attrs)
     for name, column in sorted(index.tiles.items()):
-        write_column(node, name, column, "tile")
+        write_column(node, name, column, "tile", _TILE_CHUNK)
     scenes = node.create_group("scenes")
-    for name, texts in (("scene_id", index.scene_ids), ("content", index.content)):
-        write_column(scenes, name, np.array(texts, dtype="T"), "scene")
+    for name, texts in index.scenes.items():
+        write_column(scenes, name, np.array(texts, dtype="T"), "scene", _SCENE_CHUNK)
 
 
 def empty_index() -> Index:
     """Return the index of a store without tiles."""
     kinds = ("i4", "u1", "u1", "i4", "i4", "f8", "f8", "i4")
-    return Index({n: np.empty(0, kind) for n, kind in zip(_FIXED, kinds, strict=True)}, [], [])
+    tiles = {n: np.empty(0, kind) for n, kind in zip(_FIXED, kinds, strict=True)}
+    return Index(tiles, {name: [] for name in _SCENES})
 
 
 def without_scenes(index: Index, scene_ids: set[str]) -> Index:
@@ -101,7 +169,7 @@ def without_scenes(index: Index, scene_ids: set[str]) -> Index:
     tiles = {name: column[rows] for name, column in index.tiles.items()}
     tiles["scene"] = number[tiles["scene"]].astype("i4")
     kept = np.flatnonzero(keep).tolist()
-    return Index(tiles, [index.scene_ids[i] for i in kept], [index.content[i] for i in kept])
+    return Index(tiles, {name: [c[i] for i in kept] for name, c in index.scenes.items()})
 
 
 def with_scenes(index: Index, scenes: dict[str, SceneColumns]) -> Index:
@@ -112,15 +180,48 @@ def with_scenes(index: Index, scenes: dict[str, SceneColumns]) -> Index:
         scenes: By scene id, the columns and the attrs that `scene_columns` returns. A quality
             column that a scene lacks is NaN there.
     """
+    tiles, table = _entries(scenes, len(index.scene_ids))
+    return Index(
+        _stacked([index.tiles, tiles]), {name: index.scenes[name] + table[name] for name in _SCENES}
+    )
+
+
+def source_digest(sources: list[dict[str, Any]]) -> str:
+    """Return one sha256 for the files that a scene was read from; their names do not count."""
+    return hashlib.sha256("\n".join(sorted(s["sha256"] for s in sources)).encode()).hexdigest()
+
+
+def _entries(
+    scenes: dict[str, SceneColumns], start: int
+) -> tuple[dict[str, np.ndarray], dict[str, list[str]]]:
+    """Return the rows of scenes, the first one number `start`, and their entries in the table."""
     order = sorted(scenes)
-    parts = [index.tiles]
-    for number, scene_id in enumerate(order, start=len(index.scene_ids)):
+    parts = [{n: c[:0] for n, c in empty_index().tiles.items()}]
+    table: dict[str, list[str]] = {name: [] for name in _SCENES}
+    for number, scene_id in enumerate(order, start=start):
         columns, attrs = scenes[scene_id]
         parts.append(_rows(number, attrs["sensor"], columns))
+        entry = {
+            "scene_id": scene_id,
+            "content": attrs["content"],
+            "source": source_digest(attrs["sources"]),
+            "recipe": attrs.get("recipe_hash", ""),
+            "product": attrs.get("product", ""),
+            "kept": str(len(columns["row"])),
+        }
+        for name, text in entry.items():
+            table[name].append(text)
+    return _stacked(parts), table
+
+
+def _stacked(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     names = sorted(set().union(*parts))
-    tiles = {name: np.concatenate([_column(part, name) for part in parts]) for name in names}
-    content = [scenes[name][1]["content"] for name in order]
-    return Index(tiles, index.scene_ids + order, index.content + content)
+    return {name: np.concatenate([_column(part, name) for part in parts]) for name in names}
+
+
+def _split_counts(codes: np.ndarray) -> dict[str, int]:
+    counts = np.bincount(codes, minlength=len(SPLITS)).tolist()
+    return dict(zip(SPLITS, counts, strict=True))
 
 
 def _rows(number: int, sensor: str, columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -140,9 +241,11 @@ def _rows(number: int, sensor: str, columns: dict[str, np.ndarray]) -> dict[str,
 
 
 def _column(part: dict[str, np.ndarray], name: str) -> np.ndarray:
-    if name in part:
-        return part[name]
-    return np.full(len(part["row"]), np.nan, "f4")
+    return part[name] if name in part else _unknown(len(part["row"]), np.dtype("f4"))
+
+
+def _unknown(count: int, dtype: np.dtype[Any]) -> np.ndarray:
+    return np.full(count, np.nan if dtype.kind == "f" else 0, dtype)
 
 
 def _coded(codes: np.ndarray, names: list[str] | tuple[str, ...]) -> pa.DictionaryArray:

@@ -4,19 +4,23 @@ The only module that reads endpoints and secrets; they never enter a config, a m
 """
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import icechunk
-from filelock import FileLock, Timeout
+from obstore.store import LocalStore, ObjectStore, S3Store
 
 from storage.schema import SchemaError
 
+if TYPE_CHECKING:
+    from obstore.store import S3Config  # of its type stubs alone
+
 type Location = str | Path
 
-LOCK_TIMEOUT = 600.0
+RETRY_SECONDS = 60
+"""How long a request to an object store is tried again before it fails."""
 
 # Icechunk warns at every opening that a local folder is not safe for concurrent commits, to
 # stderr and past `logging`. `commit_lock` is our answer; ICECHUNK_LOG=warn shows it again.
@@ -45,52 +49,69 @@ def icechunk_storage(location: Location) -> icechunk.Storage:
     folder = local_path(location)
     if folder is not None:
         return icechunk.local_filesystem_storage(str(folder))
-    parts = urlsplit(str(location))
-    prefix = parts.path.strip("/")
-    if parts.scheme != "s3" or not parts.hostname or not prefix or "@" in parts.netloc:
-        shown = f"{parts.scheme}://{parts.hostname or ''}{parts.path}"
-        raise SchemaError(f"a store must be a folder or s3://bucket/prefix, got {shown}")
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    bucket, prefix = _bucket(location)
+    endpoint = _endpoint()
     return icechunk.s3_storage(
-        bucket=parts.netloc,
+        bucket=bucket,
         prefix=prefix,
-        region=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"),
+        region=_region(),
         endpoint_url=endpoint,
-        allow_http=bool(endpoint and endpoint.startswith("http://")),
+        allow_http=_plain_http(endpoint),
         # Servers other than Amazon's have no host name for each bucket.
         force_path_style=endpoint is not None,
         from_env=True,
     )
 
 
-@contextmanager
-def commit_lock(location: Location, *, timeout: float = LOCK_TIMEOUT) -> Iterator[None]:
-    """Be the only committer of a store, from `begin` to the end of `commit_version`.
+def repository_config() -> icechunk.RepositoryConfig:
+    """Return how long requests are tried again: a store that is down fails a build in minutes."""
+    retries = icechunk.StorageRetriesSettings(
+        max_tries=8, initial_backoff_ms=100, max_backoff_ms=10_000
+    )
+    return icechunk.RepositoryConfig(storage=icechunk.StorageSettings(retries=retries))
 
-    A local folder is guarded by a lock file beside it, freed by the system if its holder dies.
-    An object store needs none: there a commit is a conditional put, and the slower one fails.
 
-    Args:
-        location: The store.
-        timeout: Seconds to wait for another committer.
+def files_beside(location: Location, suffix: str) -> ObjectStore:
+    """Return where small files beside a store are, `<location>.<suffix>/`: a folder or a prefix.
 
     Raises:
-        TimeoutError: Another process kept the lock for longer than `timeout`.
+        SchemaError: A URL of another kind, or one without bucket or prefix.
     """
     folder = local_path(location)
-    if folder is None:
-        yield
-        return
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder.with_name(f"{folder.name}.lock"), timeout=timeout)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise TimeoutError(
-            f"another build has been committing to {folder} for {timeout:g} s; "
-            f"wait for it to end, or stop it, and start this one again"
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
+    if folder is not None:
+        return LocalStore(folder.with_name(f"{folder.name}.{suffix}"), mkdir=True)
+    bucket, prefix = _bucket(location)
+    endpoint, region = _endpoint(), _region()
+    config: S3Config = {"virtual_hosted_style_request": False}
+    if endpoint is not None:
+        config["endpoint"] = endpoint
+    if region is not None:
+        config["region"] = region
+    return S3Store(
+        bucket,
+        prefix=f"{prefix}.{suffix}",
+        config=config,
+        client_options={"allow_http": _plain_http(endpoint)},
+        retry_config={"max_retries": 8, "retry_timeout": timedelta(seconds=RETRY_SECONDS)},
+    )
+
+
+def _bucket(location: Location) -> tuple[str, str]:
+    parts = urlsplit(str(location))
+    prefix = parts.path.strip("/")
+    if parts.scheme != "s3" or not parts.hostname or not prefix or "@" in parts.netloc:
+        shown = f"{parts.scheme}://{parts.hostname or ''}{parts.path}"
+        raise SchemaError(f"a store must be a folder or s3://bucket/prefix, got {shown}")
+    return parts.netloc, prefix
+
+
+def _endpoint() -> str | None:
+    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+
+
+def _region() -> str | None:
+    return os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+
+
+def _plain_http(endpoint: str | None) -> bool:
+    return endpoint is not None and endpoint.startswith("http://")

@@ -47,18 +47,31 @@ def read_column(group: zarr.Group, name: str) -> np.ndarray:
     return np.asarray(array(group, name)[:])
 
 
-def write_column(group: zarr.Group, name: str, values: np.ndarray, dim: str) -> None:
-    """Write a 1-D array; text of any kind as variable-length UTF-8."""
+def write_column(
+    group: zarr.Group, name: str, values: np.ndarray, dim: str, chunk: int | None = None
+) -> None:
+    """Write a 1-D array; text of any kind as variable-length UTF-8.
+
+    `chunk`: rows in one object, for a column that grows; by default all of them, up to a million.
+    """
     if values.dtype.kind in "OUT":
         values = values.astype(np.dtypes.StringDType())
     group.create_array(
         name,
         shape=values.shape,
         dtype=values.dtype,
-        chunks=(max(1, min(len(values), COLUMN_CHUNK)),),
+        chunks=(chunk or max(1, min(len(values), COLUMN_CHUNK)),),
         compressors=COLUMN_CODEC,
         dimension_names=(dim,),
     )[:] = values
+
+
+def append_column(group: zarr.Group, name: str, values: np.ndarray) -> None:
+    """Add values to the end of a 1-D array; its last object alone is written anew."""
+    column = array(group, name)
+    start = column.shape[0]
+    column.resize((start + len(values),))
+    column[start:] = values
 
 
 def plain(value: Any) -> Any:

@@ -5,7 +5,8 @@ with commit_lock(location):
     session = begin(repo)
     forks = [session.fork() for _ in scenes]      # handed to threads or spawned processes
     ...                                           # write_scene(fork, tiles) in each
-    commit_version(repo, session, forks, code_version="0.1.0")
+    checkpoint(repo, forks[:3])                   # these outlast a crash
+    commit_version(repo, forks[3:], code_version="0.1.0")
 group = open_version(location, "v1")
 """
 
@@ -15,13 +16,14 @@ from typing import Any
 import icechunk
 import zarr
 
-from storage.index import empty_index, load_index, save_index
-from storage.location import Location, commit_lock, icechunk_storage
+from storage.index import empty_index, save_index, scene_table
+from storage.location import Location, icechunk_storage, repository_config
+from storage.lock import commit_lock
 from storage.scenes import kept_tiles, scene_dataset, write_scene
 from storage.schema import SchemaError
 from storage.versions import (
-    BRANCH,
     Diff,
+    Recipe,
     Version,
     commit_version,
     diff,
@@ -31,11 +33,12 @@ from storage.versions import (
     tag,
     versions,
 )
+from storage.work import BRANCH, WORK, begin_work, checkpoint, staged
 
 __all__ = [
-    "SCHEMA", "Diff", "Version", "begin", "commit_lock", "commit_version", "create", "diff",
-    "find_version", "kept_tiles", "open_repository", "open_version", "rollback", "scene_dataset",
-    "scene_ids", "tag", "versions", "write_scene",
+    "SCHEMA", "Diff", "Recipe", "Version", "begin", "checkpoint", "commit_lock", "commit_version",
+    "create", "diff", "find_version", "kept_tiles", "open_repository", "open_version", "rollback",
+    "scene_dataset", "scenes", "staged", "tag", "versions", "write_scene",
 ]  # fmt: skip
 
 SCHEMA = "hypersigma-store/1"
@@ -49,18 +52,18 @@ def create(
     Args:
         location: A folder or `s3://bucket/prefix`.
         dataset: Its name.
-        recipe: The recipe's text.
+        recipe: The recipe's text; a store that has a version keeps its own until the next.
         recipe_hash: sha256 of the recipe's canonical JSON.
 
     Raises:
-        SchemaError: There is a store of another dataset, recipe or schema, or something else.
+        SchemaError: There is a store of another dataset or schema, or something else.
     """
     storage = icechunk_storage(location)
     if icechunk.Repository.exists(storage):
-        repo = icechunk.Repository.open(storage)
+        repo = icechunk.Repository.open(storage, config=repository_config())
     else:
         try:
-            repo = icechunk.Repository.create(storage)
+            repo = icechunk.Repository.create(storage, config=repository_config())
         except icechunk.InvalidInputError as error:
             raise SchemaError(
                 f"{location} must be empty or a store, got other files; name another place"
@@ -95,19 +98,25 @@ def open_repository(location: Location) -> icechunk.Repository:
     storage = icechunk_storage(location)
     if not icechunk.Repository.exists(storage):
         raise SchemaError(f"no store at {location}; `hypersigma-data build CONFIG` makes one")
-    return icechunk.Repository.open(storage)
+    return icechunk.Repository.open(storage, config=repository_config())
 
 
-def scene_ids(repo: icechunk.Repository) -> set[str]:
-    """Return the scenes of the head."""
+def scenes(repo: icechunk.Repository) -> dict[str, dict[str, str]]:
+    """Return the scenes of the head: by scene id, what the index says of each."""
     session = repo.readonly_session(BRANCH)
-    return set(load_index(zarr.open_group(session.store, mode="r")).scene_ids)
+    table = scene_table(zarr.open_group(session.store, mode="r"))
+    rows = (dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True))
+    return {row["scene_id"]: row for row in rows}
 
 
 def begin(repo: icechunk.Repository) -> icechunk.Session:
-    """Return a session on the head; its forks take scenes, `commit_version` publishes them."""
+    """Return a session whose forks take scenes, on what an earlier build left unfinished, if any.
+
+    A version that such a build had committed to its end is published first.
+    """
     finish_version(repo)
-    return repo.writable_session(BRANCH)
+    begin_work(repo)
+    return repo.writable_session(WORK)
 
 
 def open_version(location: Location, version: str | None = None) -> zarr.Group:
@@ -136,7 +145,7 @@ def _adopt(repo: icechunk.Repository, attrs: dict[str, Any]) -> None:
 
 def _check_same(location: Location, repo: icechunk.Repository, expected: dict[str, Any]) -> None:
     found = zarr.open_group(repo.readonly_session(BRANCH).store, mode="r").attrs
-    for key in ("schema", "dataset", "recipe_hash"):
+    for key in ("schema", "dataset"):
         if found.get(key) != expected[key]:
             raise SchemaError(
                 f"{location} is a store with {key} {found.get(key)!r}, expected "

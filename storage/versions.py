@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,11 +11,10 @@ import icechunk
 import numpy as np
 import zarr
 
-from storage.index import Index, load_index, save_index, with_scenes, without_scenes
-from storage.scenes import SceneColumns, scene_columns
-from storage.schema import SPLITS, SchemaError, check_name
+from storage.index import Index, load_index, scene_table, update_index
+from storage.schema import SchemaError, check_name
+from storage.work import BRANCH, WORK, join, new_columns, save
 
-BRANCH = "main"
 _TAG = re.compile(r"v([1-9][0-9]*)")
 
 
@@ -39,6 +38,15 @@ class Version:
 
 
 @dataclass(frozen=True)
+class Recipe:
+    """What tiles are made by."""
+
+    text: str
+    hash: str
+    """sha256 of its canonical JSON."""
+
+
+@dataclass(frozen=True)
 class Diff:
     """What the second of two versions has that the first has not, and the other way round."""
 
@@ -53,58 +61,81 @@ class Diff:
 
 def commit_version(
     repo: icechunk.Repository,
-    session: icechunk.Session,
-    forks: Sequence[icechunk.ForkSession],
+    forks: Sequence[icechunk.ForkSession] = (),
     *,
+    removed: Collection[str] = (),
+    recipe: Recipe | None = None,
     code_version: str,
 ) -> Version:
-    """Publish the scenes that forks of `session` wrote, as the next version: one commit, one tag.
+    """Publish what was checkpointed and what `forks` wrote, as the next version: one commit.
 
-    Reads the head's index and the new scenes' columns, never pixels nor the other scenes. Hold
-    `commit_lock` from `begin` on.
+    Reads the new scenes' columns and the head's table of scenes, never pixels nor, if no scene
+    is replaced or removed, anything of the other scenes' tiles. Hold `commit_lock` from `begin` on.
 
     Args:
-        repo: The store.
-        session: What `begin` returned.
-        forks: Its forks, each with scenes written to their end; forks of failed writers stay out.
+        repo: The store, after `begin`.
+        forks: Of sessions that `begin` returned, each with scenes written to their end and not yet
+            checkpointed; forks of failed writers stay out.
+        removed: Scenes that the version is not to have, of the head or of the work.
+        recipe: What the version's tiles were made by from now on; None: as before.
         code_version: Version of the code that made the tiles.
 
     Raises:
-        SchemaError: Nothing was added, a scene is unfinished, or two forks wrote the same scene.
-        icechunk.ConflictError: Another process committed since `begin`; begin again.
+        SchemaError: Nothing changes, a scene is unfinished, or two forks wrote the same scene.
+        icechunk.ConflictError: Another process works on this store; nothing was published.
     """
-    new = _gather(forks)
-    session.merge(*forks)
+    session, added = join(repo, forks)
     root = zarr.open_group(session.store, mode="r+")
-    before = load_index(root)
-    replaced = set(new) & set(before.scene_ids)
-    after = with_scenes(without_scenes(before, replaced), new)
-    save_index(root, after)
-    tag = f"v{max([0, *_numbers(repo)]) + 1}"
+    before = scene_table(root)
+    added -= set(removed)
+    gone = set(removed) & set(before["scene_id"])
+    if not added and not gone:
+        raise SchemaError("nothing to commit: no scene was written, so no version is made")
+    for name in removed:
+        if f"scenes/{name}" in root:
+            del root[f"scenes/{name}"]
+    if recipe is not None:
+        root.attrs.update({"recipe": recipe.text, "recipe_hash": recipe.hash})
+    counts = update_index(root, new_columns(root, added), gone)
+    tag, tiles = f"v{max([0, *_numbers(repo)]) + 1}", sum(counts.values())
+    names = scene_table(root)["scene_id"]
     metadata = {
         "version": tag,
-        "scenes": len(after.scene_ids),
-        "tiles": _count(after),
-        "splits": _split_counts(after),
-        "scene_set": hashlib.sha256("\n".join(sorted(after.scene_ids)).encode()).hexdigest(),
+        "scenes": len(names),
+        "tiles": tiles,
+        "splits": counts,
+        "scene_set": hashlib.sha256("\n".join(sorted(names)).encode()).hexdigest(),
         "recipe_hash": root.attrs["recipe_hash"],
         "code_version": code_version,
     }
-    session.commit(_message(tag, before, after, len(replaced)), metadata)
+    replaced = len(added & set(before["scene_id"]))
+    change = {"replaced": replaced, "removed": len(gone)}
+    new = tiles - sum(int(count) for count in before["kept"])
+    more = "".join(f", {n} {what}" for what, n in change.items() if n)
+    message = (
+        f"{tag}: {len(names)} scenes (+{len(added) - replaced}{more}), {tiles} tiles ({new:+d})"
+    )
+    save(repo, session, message, metadata)
     finish_version(repo)
     return find_version(repo, tag)
 
 
 def finish_version(repo: icechunk.Repository) -> None:
-    """Tag the head if its commit says that it is a version and a crash left it without its tag."""
-    head = next(repo.ancestry(branch=BRANCH))
-    tag = head.metadata.get("version")
+    """Publish a version that was committed to its end when a crash came: move the head, tag it."""
+    if WORK in repo.list_branches():
+        tip = next(repo.ancestry(branch=WORK))
+        head = repo.lookup_branch(BRANCH)
+        unpublished = "version" in tip.metadata and tip.metadata["version"] not in repo.list_tags()
+        if unpublished and tip.parent_id == head:
+            repo.reset_branch(BRANCH, tip.id, from_snapshot_id=head)
+    published = next(repo.ancestry(branch=BRANCH))
+    tag = published.metadata.get("version")
     if tag is None or tag in repo.list_tags():
         return
     try:
-        repo.create_tag(tag, head.id)
+        repo.create_tag(tag, published.id)
     except icechunk.AlreadyExistsError:
-        if repo.lookup_tag(tag) != head.id:
+        if repo.lookup_tag(tag) != published.id:
             raise
 
 
@@ -171,34 +202,6 @@ def rollback(repo: icechunk.Repository, version: str) -> Version:
     return find_version(repo, version)
 
 
-def _gather(forks: Sequence[icechunk.ForkSession]) -> dict[str, SceneColumns]:
-    """Return the columns of the scenes that the forks wrote.
-
-    Looks before the merge, so that a refusal leaves the session as it was.
-    """
-    found: dict[str, SceneColumns] = {}
-    for fork in forks:
-        root = zarr.open_group(fork.store, mode="r")
-        for name in _written(fork):
-            if name in found:
-                raise SchemaError(f"two writers wrote the same scene, {name}; leave one out")
-            found[name] = scene_columns(root, name)
-    if not found:
-        raise SchemaError("nothing to commit: no scene was written, so no version is made")
-    return found
-
-
-def _written(fork: icechunk.ForkSession) -> list[str]:
-    created = (path.strip("/").split("/") for path in fork.status().new_groups)
-    return [parts[1] for parts in created if len(parts) == 2 and parts[0] == "scenes"]
-
-
-def _message(name: str, before: Index, after: Index, replaced: int) -> str:
-    scenes, tiles = len(after.scene_ids), _count(after)
-    more = f"+{scenes - len(before.scene_ids)}" + (f", {replaced} replaced" if replaced else "")
-    return f"{name}: {scenes} scenes ({more}), {tiles} tiles ({tiles - _count(before):+d})"
-
-
 def _version(repo: icechunk.Repository, name: str, snapshots: dict[str, str], head: str) -> Version:
     info = next(repo.ancestry(tag=name))
     metadata: dict[str, Any] = info.metadata
@@ -231,12 +234,3 @@ def _corners(index: Index, scene_ids: set[str]) -> set[tuple[str, int, int]]:
     names = (index.scene_ids[number] for number in index.tiles["scene"][rows].tolist())
     corners = (index.tiles[name][rows].tolist() for name in ("row", "col"))
     return set(zip(names, *corners, strict=True))
-
-
-def _count(index: Index) -> int:
-    return len(index.tiles["scene"])
-
-
-def _split_counts(index: Index) -> dict[str, int]:
-    counts = np.bincount(index.tiles["split"], minlength=len(SPLITS)).tolist()
-    return dict(zip(SPLITS, counts, strict=True))

@@ -1,25 +1,21 @@
 """Build a dataset version, one Prefect task per scene; the work is `pipeline.build`."""
 
-from collections.abc import Callable, Iterable, Sequence
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
-from prefect.futures import wait
 from prefect.task_runners import ThreadPoolTaskRunner
 
 import configs
-from pipeline.build import (
-    BuildReport,
-    DatasetConfig,
-    Failure,
-    Ingested,
-    Work,
-    build_dataset,
-    failure,
-)
+from pipeline.build import BuildReport, DatasetConfig, build_dataset
+from pipeline.coordinator import Ingested
+from pipeline.engines import Outcome, Work, failure
+from pipeline.plan import Task
 from storage.schema import SchemaError
 
 SCENES_AT_ONCE = 2  # Dask uses the cores inside a scene; a second one overlaps reading and writing
@@ -51,15 +47,22 @@ ingest_scene = task(
 )(_ingest)
 
 
-def run_as_tasks(scenes: Sequence[Path], work: Callable[[], Work]) -> Iterable[Ingested | Failure]:
-    """Run one Prefect task a scene and return each scene's outcome, in the order of `scenes`."""
-    futures = [ingest_scene.submit(path, work()) for path in scenes]
-    wait(futures)
-    results = [future.result(raise_on_failure=False) for future in futures]
-    return [
-        failure(path, result) if isinstance(result, BaseException) else result
-        for path, result in zip(scenes, results, strict=True)
-    ]
+def run_as_tasks(tasks: Sequence[Task], start: Callable[[Task], Work]) -> Iterator[Outcome]:
+    """Run one Prefect task a scene and yield each scene's outcome, in the order of `tasks`.
+
+    Few are submitted ahead: what waits in memory does not grow with the number of scenes.
+    """
+    waiting = iter(tasks)
+    running: deque[tuple[Task, Any]] = deque()
+    while True:
+        for scene in itertools.islice(waiting, SCENES_AT_ONCE - len(running)):
+            running.append((scene, ingest_scene.submit(scene.path, start(scene))))
+        if not running:
+            return
+        scene, future = running.popleft()
+        future.wait()
+        result = future.result(raise_on_failure=False)
+        yield scene, failure(scene, result) if isinstance(result, BaseException) else result
 
 
 class ScenesFailedError(RuntimeError):

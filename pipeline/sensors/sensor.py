@@ -4,6 +4,7 @@ import csv
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,14 @@ class Sensor:
     def counts(self) -> dict[str, int]:
         """Bands by detector, in the products' order."""
         return {name: self.detector.count(name) for name in dict.fromkeys(self.detector)}
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the table and the ceiling: what a scene's numbers follow from, beside the product."""
+        columns = (self.band, self.wavelength, self.fwhm, self.gain, *self.irradiance.values())
+        numbers = [np.asarray(column).tolist() for column in columns]
+        text = repr((self.name, self.detector, numbers, list(self.irradiance), self.ceiling))
+        return hashlib.sha256(text.encode()).hexdigest()
 
 
 def read_sensor(name: str, title: str, *lists: BandList, ceiling: int | None = None) -> Sensor:

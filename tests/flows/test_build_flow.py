@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline import build
+from pipeline import build, plan
 from storage import store
 from storage.schema import SceneError
 from tests.scenes import small_scene
@@ -30,7 +30,8 @@ def config(tmp_path, monkeypatch):
         return small_scene(path.name, seed=len(path.name))
 
     monkeypatch.setattr(build.readers, "find_scenes", lambda folder: sorted(folder.iterdir()))
-    monkeypatch.setattr(build, "scene_id_of_name", lambda path: path.name)
+    for module in (build, plan):
+        monkeypatch.setattr(module, "scene_id_of_name", lambda path: path.name)
     monkeypatch.setattr(build.readers, "open_scene", open_scene)
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(

@@ -1,6 +1,6 @@
 """What the other process does in a test of the lock."""
 
-from storage.location import commit_lock
+from storage.lock import commit_lock
 
 
 def hold(location, ready, go):

@@ -3,7 +3,8 @@ import threading
 
 import pytest
 
-from storage.location import commit_lock, icechunk_storage, local_path
+from storage.location import icechunk_storage, local_path
+from storage.lock import commit_lock
 from storage.schema import SchemaError
 from tests.storage.locks import hold
 from tests.storage.tiles import make_store

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import zarr
 
-from storage import store
-from storage.index import read_index
+from storage import store, work
+from storage.index import empty_index, load_index, read_index, save_index, with_scenes
+from storage.scenes import scene_columns
 from storage.schema import SchemaError
 from tests.storage.tiles import build, make_store, make_tiles, write_in_process
 
@@ -90,7 +91,7 @@ def test_a_commit_reads_neither_pixels_nor_other_scenes(repo, reads):
     fork = session.fork()
     store.write_scene(fork, make_tiles("new"))
     reads.clear()
-    store.commit_version(repo, session, [fork], code_version="1")
+    store.commit_version(repo, [fork], code_version="1")
     keys = {key for key, _ in reads}
     assert any(key.startswith("scenes/new/row/") for key in keys)
     assert [key for key in keys if key.startswith("scenes/old/")] == []
@@ -118,14 +119,14 @@ def test_versions_stay_what_they_are(repo, location):
     assert sorted(group["scenes"].group_keys()) == ["s1"]
     assert set(read_index(group)["scene_id"].to_pylist()) == {"s1"}
     assert_stored(group, make_tiles("s1"))
-    assert store.scene_ids(repo) == {"s1", "s2", "s3"}
+    assert set(store.scenes(repo)) == {"s1", "s2", "s3"}
 
 
 def test_rollback_keeps_all_versions_and_numbers(repo, location):
     build(repo, make_tiles("s1"))
     build(repo, make_tiles("s2"))
     assert store.rollback(repo, "v1").is_head
-    assert store.scene_ids(repo) == {"s1"}
+    assert set(store.scenes(repo)) == {"s1"}
     assert "scenes/s2" not in store.open_version(location)
     assert "scenes/s2" in store.open_version(location, "v2")
     assert build(repo, make_tiles("s3")).tag == "v3"
@@ -166,10 +167,10 @@ def test_a_writer_that_fails_midway_leaves_no_trace(repo, location):
     with pytest.raises(RuntimeError, match="sensor"):
         store.write_scene(bad, broken.assign(tiles=(broken.tiles.dims, late)))
     assert "scenes/bad/tiles" in zarr.open_group(bad.store, mode="r")
-    version = store.commit_version(repo, session, [good], code_version="1")
+    version = store.commit_version(repo, [good], code_version="1")
     group = store.open_version(location)
     assert sorted(group["scenes"].group_keys()) == ["good"]
-    assert (version.scenes, version.tiles, store.scene_ids(repo)) == (1, 5, {"good"})
+    assert (version.scenes, version.tiles, set(store.scenes(repo))) == (1, 5, {"good"})
 
 
 def fail_late(block, block_info=None):
@@ -185,9 +186,9 @@ def test_an_unfinished_scene_is_not_committed(repo):
     good = session.fork()
     store.write_scene(good, make_tiles("good"))
     with pytest.raises(SchemaError, match="half was not written to its end"):
-        store.commit_version(repo, session, [good, fork], code_version="1")
+        store.commit_version(repo, [good, fork], code_version="1")
     assert store.versions(repo) == []
-    assert store.commit_version(repo, session, [good], code_version="1").scenes == 1
+    assert store.commit_version(repo, [good], code_version="1").scenes == 1
 
 
 def test_nothing_new_makes_no_version(repo, location):
@@ -196,7 +197,7 @@ def test_nothing_new_makes_no_version(repo, location):
     session = store.begin(repo)
     for forks in ([], [session.fork()]):
         with pytest.raises(SchemaError, match="nothing to commit"):
-            store.commit_version(repo, session, forks, code_version="1")
+            store.commit_version(repo, forks, code_version="1")
     assert store.versions(repo) == []
 
 
@@ -206,7 +207,7 @@ def test_two_writers_of_one_scene_are_refused(repo):
     for seed, fork in enumerate(forks):
         store.write_scene(fork, make_tiles("s1", seed=seed))
     with pytest.raises(SchemaError, match=r"same scene.*s1"):
-        store.commit_version(repo, session, forks, code_version="1")
+        store.commit_version(repo, forks, code_version="1")
 
 
 def test_writers_in_threads(repo, location):
@@ -216,7 +217,7 @@ def test_writers_in_threads(repo, location):
     with ThreadPoolExecutor(4) as pool:
         counts = list(pool.map(store.write_scene, forks, scenes))
         assert [count["kept"] for count in counts] == [20] * 4
-    assert store.commit_version(repo, session, forks, code_version="1").tiles == 80
+    assert store.commit_version(repo, forks, code_version="1").tiles == 80
     for tiles in scenes:
         assert_stored(store.open_version(location), tiles)
 
@@ -226,7 +227,7 @@ def test_writers_in_spawned_processes(repo, location):
     names = ["s1", "s2"]
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         forks = pool.starmap(write_in_process, [(session.fork(), name) for name in names])
-    assert store.commit_version(repo, session, forks, code_version="1").scenes == 2
+    assert store.commit_version(repo, forks, code_version="1").scenes == 2
     for name in names:
         assert_stored(store.open_version(location), make_tiles(name))
 
@@ -241,21 +242,96 @@ def test_a_crash_between_commit_and_tag_is_finished_later(repo, location, monkey
     assert [v.tag for v in store.versions(make_store(location))] == ["v1", "v2"]
 
 
-def test_a_commit_by_another_is_not_lost(repo):
+def test_a_commit_by_another_is_not_lost(repo, monkeypatch):
     sessions = [store.begin(repo), store.begin(repo)]
     forks = [session.fork() for session in sessions]
     for name, fork in zip(("s1", "s2"), forks, strict=True):
         store.write_scene(fork, make_tiles(name))
-    store.commit_version(repo, sessions[0], [forks[0]], code_version="1")
+    save = work.save
+
+    def slow(repo, session, message, metadata):
+        monkeypatch.setattr(work, "save", save)
+        store.checkpoint(repo, [forks[0]])  # by another builder, in the meantime
+        return save(repo, session, message, metadata)
+
+    monkeypatch.setattr(work, "save", slow)
     with pytest.raises(icechunk.ConflictError):
-        store.commit_version(repo, sessions[1], [forks[1]], code_version="1")
-    assert store.scene_ids(repo) == {"s1"}
+        store.checkpoint(repo, [forks[1]])
+    assert set(store.staged(repo)) == {"s1"}
+    store.commit_version(repo, [forks[1]], code_version="1")
+    assert set(store.scenes(repo)) == {"s1", "s2"}
 
 
-def test_another_dataset_or_recipe_is_refused(repo, location):
+def test_checkpointed_scenes_outlast_a_crash_and_are_seen_in_no_version(repo, location):
+    build(repo, make_tiles("s1"))
+    for name in ("s2", "s3"):
+        fork = store.begin(repo).fork()
+        store.write_scene(fork, make_tiles(name))
+        store.checkpoint(repo, [fork])
+    assert set(store.scenes(repo)) == {"s1"}
+    assert "scenes/s2" not in store.open_version(location)
+    again = store.create(location, dataset="demo", recipe="steps: []", recipe_hash="abc")
+    fork = store.begin(again).fork()
+    assert set(store.staged(again)) == {"s2", "s3"}
+    store.write_scene(fork, make_tiles("s4"))
+    version = store.commit_version(again, [fork], code_version="1")
+    assert (version.tag, version.scenes, version.tiles) == ("v2", 4, 20)
+    assert_stored(store.open_version(location), make_tiles("s2"))
+    messages = [info.message for info in again.ancestry(tag="v2")]
+    assert messages[:2] == ["v2: 4 scenes (+3), 20 tiles (+15)", "v1: 1 scenes (+1), 5 tiles (+5)"]
+
+
+def test_work_that_was_begun_before_a_rollback_is_given_up(repo):
+    build(repo, make_tiles("s1"))
+    build(repo, make_tiles("s2"))
+    fork = store.begin(repo).fork()
+    store.write_scene(fork, make_tiles("s3"))
+    store.checkpoint(repo, [fork])
+    store.rollback(repo, "v1")
+    store.begin(repo)
+    assert store.staged(repo) == {}
+
+
+def test_a_version_without_some_scenes(repo, location):
+    build(repo, make_tiles("s1"), make_tiles("s2", 3), make_tiles("s3", 4))
+    store.begin(repo)
+    version = store.commit_version(repo, removed={"s2", "never"}, code_version="1")
+    assert version.message == "v2: 2 scenes (+0, 1 removed), 9 tiles (-3)"
+    group = store.open_version(location)
+    assert sorted(group["scenes"].group_keys()) == ["s1", "s3"]
+    assert set(read_index(group)["scene_id"].to_pylist()) == {"s1", "s3"}
+    assert "scenes/s2" in store.open_version(location, "v1")
+
+
+def test_a_version_by_another_recipe(repo, location):
+    build(repo, make_tiles("s1"))
+    fork = store.begin(repo).fork()
+    store.write_scene(fork, make_tiles("s1", seed=1))
+    recipe = store.Recipe("other", "xyz")
+    version = store.commit_version(repo, [fork], recipe=recipe, code_version="1")
+    assert version.recipe_hash == "xyz"
+    assert store.open_version(location).attrs["recipe"] == "other"
+    assert store.open_version(location, "v1").attrs["recipe_hash"] == "abc"
+
+
+def test_an_index_that_grows_is_the_one_written_at_once(repo, tmp_path):
+    names = [f"s{i}" for i in range(5)]
+    for name in names:
+        extra = {"cloud": ("tile", np.arange(5, dtype="f4"))} if name > "s2" else {}
+        build(repo, make_tiles(name).assign_coords(extra))
+    session = repo.writable_session("main")
+    grown = load_index(zarr.open_group(session.store, mode="r+"))
+    save_index(zarr.open_group(session.store, mode="r+"), grown)
+    for name, column in with_scenes(
+        empty_index(),
+        {n: scene_columns(zarr.open_group(session.store, mode="r"), n) for n in names},
+    ).tiles.items():
+        np.testing.assert_array_equal(grown.tiles[name], column)
+    assert grown.scene_ids == names
+
+
+def test_another_dataset_is_refused(repo, location):
     build(repo, make_tiles("s", 2))
-    with pytest.raises(SchemaError, match=r"recipe_hash 'abc', expected 'xyz'"):
-        store.create(location, dataset="demo", recipe="", recipe_hash="xyz")
     with pytest.raises(SchemaError, match="another store"):
         store.create(location, dataset="other", recipe="", recipe_hash="abc")
 
@@ -327,7 +403,7 @@ def test_any_history_of_builds_and_rollbacks(repo, location, seed):
         head |= new
         assert build(repo, *new.values()).tag == f"v{step + 1}"
         published[f"v{step + 1}"] = dict(head)
-        assert store.scene_ids(repo) == set(head)
+        assert set(store.scenes(repo)) == set(head)
     for tag, scenes in published.items():
         group = store.open_version(location, tag)
         table = read_index(group).to_pylist()

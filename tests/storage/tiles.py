@@ -74,7 +74,7 @@ def build(repo, *scenes):
     forks = [session.fork() for _ in scenes]
     for fork, tiles in zip(forks, scenes, strict=True):
         store.write_scene(fork, tiles)
-    return store.commit_version(repo, session, forks, code_version="0.1.0")
+    return store.commit_version(repo, forks, code_version="0.1.0")
 
 
 def write_in_process(fork, scene_id):

@@ -76,7 +76,7 @@ def world(tmp_path_factory) -> World:
         np.save(labels / f"{scene_id}.npy", label)
         forks.append(session.fork())
         store.write_scene(forks[-1], make_tiles(scene_id, sensor, cubes[scene_id]))
-    store.commit_version(repo, session, forks, code_version="0")
+    store.commit_version(repo, forks, code_version="0")
     write_shards(root / "store", root / "shards")
     return World(root / "store", root / "shards", labels, truth, cubes)
 

@@ -1,0 +1,103 @@
+"""Outcomes of scenes in, checkpoints and one version out: the only writer of a store's branches."""
+
+import importlib.metadata
+import time
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Any
+
+from icechunk import Repository
+from icechunk.session import ForkSession
+
+from pipeline.plan import Failure, Task
+from pipeline.states import SceneState, States
+from storage import store
+from storage.lock import Held
+
+_SHARE = 0.05
+"""Most of a build's time that checkpoints may take: commits grow with the number of scenes."""
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """A scene's tiles, written to a fork that is not yet part of any version."""
+
+    scene_id: str
+    counts: dict[str, Any]
+    fork: ForkSession
+    source: str
+    """Digest of what it was read from."""
+
+
+@dataclass
+class Coordinator:
+    """What came of a build so far. Holds forks until their checkpoint, never pixels."""
+
+    repo: Repository
+    lock: Held
+    states: States
+    recipe: store.Recipe
+    tasks: int
+    """How many outcomes will come."""
+    kept: dict[str, int] = field(default_factory=dict)
+    """Tiles of each scene that was finished."""
+    failures: list[Failure] = field(default_factory=list)
+    _pending: list[tuple[Task, Ingested]] = field(default_factory=list)
+    _outcomes: int = 0
+    _not_before: float = 0.0
+
+    def start(self, task: Task) -> None:
+        """Record that a scene is being worked on."""
+        state = self.states[task.product]
+        self.states.put(state.seen("running", reason=task.reason))
+
+    def take(self, task: Task, outcome: Ingested | Failure) -> None:
+        """Take what came of a task; keep finished scenes for good as soon as that is cheap.
+
+        Raises:
+            LockLostError: Another build may have taken over.
+            icechunk.ConflictError: It has.
+        """
+        self._outcomes += 1
+        if isinstance(outcome, Failure):
+            self.failures.append(outcome)
+            state = self.states[task.product]
+            self.states.put(state.failed(outcome.reason, self.recipe.hash, task.look))
+            return
+        self.kept[outcome.scene_id] = outcome.counts["kept"]
+        self._pending.append((task, outcome))
+        # The last ones are kept by the version itself.
+        if self._outcomes < self.tasks and time.monotonic() >= self._not_before:
+            self.checkpoint()
+
+    def checkpoint(self) -> None:
+        """Keep the finished scenes, so that they outlast this build."""
+        if not self._pending:
+            return
+        began = time.monotonic()
+        self.lock.check()
+        store.checkpoint(self.repo, [done.fork for _, done in self._pending])
+        self._done()
+        ended = time.monotonic()
+        self._not_before = ended + (ended - began) * (1 / _SHARE - 1)
+
+    def publish(self, removed: Collection[str]) -> store.Version:
+        """Make the next version of all that was finished, without `removed` scenes."""
+        self.lock.check()
+        version = store.commit_version(
+            self.repo,
+            [done.fork for _, done in self._pending],
+            removed=removed,
+            recipe=self.recipe,
+            code_version=importlib.metadata.version("hypersigma-pipeline"),
+        )
+        self._done()
+        return version
+
+    def _done(self) -> None:
+        for task, done in self._pending:
+            state = SceneState(
+                task.product, scene_id=done.scene_id, look=task.look, source=done.source
+            )
+            self.states.put(state.seen("done"))
+        self._pending.clear()

@@ -1,0 +1,61 @@
+"""Small JSON records beside a store, one object each: what is no part of any version."""
+
+import hashlib
+import json
+from typing import Any
+
+import obstore
+
+from storage.location import Location, files_beside
+
+_SUFFIX = ".json"
+
+
+class Records:
+    """Records of one kind, by name; each is replaced whole or not at all.
+
+    Args:
+        location: The store.
+        kind: They lie in `<location>.<kind>/`.
+    """
+
+    def __init__(self, location: Location, kind: str) -> None:
+        self._files = files_beside(location, kind)
+
+    def load(self) -> dict[str, dict[str, Any]]:
+        """Return all of them; one that is no JSON object is left out."""
+        found = {}
+        for batch in obstore.list(self._files):
+            for entry in batch:
+                if not entry["path"].endswith(_SUFFIX):
+                    continue
+                content = bytes(obstore.get(self._files, entry["path"]).bytes())
+                record = _parse(content)
+                if record is not None:
+                    found[record.pop("name")] = record
+        return found
+
+    def put(self, name: str, record: dict[str, Any]) -> None:
+        """Write one."""
+        content = json.dumps({**record, "name": name}, sort_keys=True).encode()
+        obstore.put(self._files, _key(name), content)
+
+    def delete(self, name: str) -> None:
+        """Remove one that may not be there."""
+        try:
+            obstore.delete(self._files, _key(name))
+        except FileNotFoundError:
+            return
+
+
+def _key(name: str) -> str:
+    # A product's name may have what a bucket's key or a file's name may not.
+    return hashlib.sha256(name.encode()).hexdigest()[:32] + _SUFFIX
+
+
+def _parse(content: bytes) -> dict[str, Any] | None:
+    try:
+        record = json.loads(content)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) and "name" in record else None

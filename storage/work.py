@@ -1,0 +1,106 @@
+"""Work that is not published yet: finished scenes on a branch of their own.
+
+The branch `build` is the head and, on top of it, one commit with the scenes that are finished so
+far; each further checkpoint takes that commit's place. Readers of versions never see it. A build
+that is cut off goes on from there, and `commit_version` makes it the next version.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import icechunk
+import zarr
+
+from storage.scenes import SceneColumns, scene_columns
+from storage.schema import SchemaError
+
+BRANCH = "main"
+WORK = "build"
+
+
+def begin_work(repo: icechunk.Repository) -> None:
+    """Make the branch of work, or keep what a build that was cut off left there.
+
+    Work that was begun on another head, before a rollback, is given up. Call `finish_version`
+    before: a commit here that names a version is a published one afterwards.
+    """
+    head = repo.lookup_branch(BRANCH)
+    if WORK not in repo.list_branches():
+        repo.create_branch(WORK, head)
+        return
+    tip = next(repo.ancestry(branch=WORK))
+    if tip.id != head and ("version" in tip.metadata or tip.parent_id != head):
+        repo.reset_branch(WORK, head, from_snapshot_id=tip.id)
+
+
+def checkpoint(repo: icechunk.Repository, forks: Sequence[icechunk.ForkSession]) -> None:
+    """Keep the scenes that forks wrote, so that they outlast this build.
+
+    Raises:
+        SchemaError: A scene is unfinished, or two forks wrote the same one; nothing is kept.
+        icechunk.ConflictError: Another process works on this store; nothing is kept.
+    """
+    session, _ = join(repo, forks)
+    save(repo, session, "work in progress", {})
+
+
+def staged(repo: icechunk.Repository) -> dict[str, dict[str, Any]]:
+    """Return the attrs of the scenes that are finished and not published yet."""
+    session = repo.readonly_session(WORK)
+    root = zarr.open_group(session.store, mode="r")
+    return {name: dict(root[f"scenes/{name}"].attrs) for name in sorted(_staged_names(repo))}
+
+
+def join(
+    repo: icechunk.Repository, forks: Sequence[icechunk.ForkSession]
+) -> tuple[icechunk.Session, set[str]]:
+    """Return a session on the work with forks merged into it, and all scenes it adds to the head.
+
+    Looks at the forks before the merge, so that a refusal leaves everything as it was.
+
+    Raises:
+        SchemaError: A scene is unfinished, or two forks wrote the same one.
+    """
+    new: set[str] = set()
+    for fork in forks:
+        names = scenes_of(fork.status().new_groups)
+        root = zarr.open_group(fork.store, mode="r")
+        for name in names:
+            if name in new:
+                raise SchemaError(f"two writers wrote the same scene, {name}; leave one out")
+            if "content" not in root[f"scenes/{name}"].attrs:
+                raise SchemaError(
+                    f"{name} was not written to its end; leave the fork of a failed writer out"
+                )
+        new |= names
+    names = _staged_names(repo)
+    session = repo.writable_session(WORK)
+    session.merge(*forks)
+    return session, names | new
+
+
+def save(
+    repo: icechunk.Repository, session: icechunk.Session, message: str, metadata: dict[str, Any]
+) -> str:
+    """Commit a session of the work: on the head, or in place of the commit that is there."""
+    fresh = session.snapshot_id == repo.lookup_branch(BRANCH)
+    write = session.commit if fresh else session.amend
+    return write(message, metadata=metadata)
+
+
+def new_columns(root: zarr.Group, names: set[str]) -> dict[str, SceneColumns]:
+    """Return columns and attrs of scenes, by name."""
+    return {name: scene_columns(root, name) for name in sorted(names)}
+
+
+def scenes_of(groups: set[str]) -> set[str]:
+    """Return the scenes among paths of groups."""
+    parts = (path.strip("/").split("/") for path in groups)
+    return {part[1] for part in parts if len(part) == 2 and part[0] == "scenes"}
+
+
+def _staged_names(repo: icechunk.Repository) -> set[str]:
+    head, tip = repo.lookup_branch(BRANCH), repo.lookup_branch(WORK)
+    if head == tip:
+        return set()
+    return scenes_of(repo.diff(from_snapshot_id=head, to_snapshot_id=tip).new_groups)
