@@ -9,7 +9,7 @@ nothing of it reaches a version.
 import json
 import logging
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from pipeline.readers.names import scene_id_of_name
 from pipeline.recipe import Recipe, apply, load_recipe, recipe_hash, recipe_json, scene_recipe_hash
 from pipeline.sensors import SENSORS
 from pipeline.split import SplitConfig
-from pipeline.states import States
+from pipeline.states import SceneState, States, look_of
 from storage import store
 from storage.index import source_digest
 from storage.schema import SceneError, SchemaError
@@ -204,3 +204,36 @@ def _check_retired(config: DatasetConfig, gone: set[str], known: Known) -> None:
 def _in_words(counts: dict[str, Any]) -> str:
     rejected = ", ".join(f"{n} {reason}" for reason, n in counts["rejected"].items() if n)
     return f"{counts['kept']} of {counts['in']} tiles kept" + (f"; {rejected}" if rejected else "")
+
+
+def scene_states(config: DatasetConfig) -> list[SceneState]:
+    """Return where each product at the source stands, in the order of their names; changes nothing.
+
+    A record of a scene that was being worked on counts as new unless a build holds the store. What
+    changed since it was done is not looked for: that would read every product.
+
+    Raises:
+        FileNotFoundError: There is nothing at the source.
+    """
+    paths = readers.find_scenes(config.source)
+    done: dict[str, str] = {}
+    if store.exists(config.store):
+        repo = store.open_repository(config.store)
+        done = {entry["product"]: name for name, entry in store.scenes(repo).items()}
+        done |= {attrs["product"]: name for name, attrs in store.staged(repo).items()}
+    states, busy = States(config.store), store.is_locked(config.store)
+    found = []
+    for path in paths:
+        state = states[path.name]
+        if state.state == "running" and not busy:
+            state = replace(state, state="new", reason="a build was cut off while it ran")
+        if state.state in ("new", "done"):
+            scene_id = done.get(path.name, "")
+            changed = state.state == "done" and state.look != look_of(path)
+            if scene_id and not changed:
+                state = replace(state, state="done", scene_id=scene_id, reason="")
+            else:
+                why = "its file changed" if scene_id else state.reason
+                state = replace(state, state="new", reason=why)
+        found.append(state)
+    return found

@@ -10,6 +10,7 @@ with commit_lock(location):
 group = open_version(location, "v1")
 """
 
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import version as installed
 from typing import Any
 
@@ -18,7 +19,7 @@ import zarr
 
 from storage.index import empty_index, save_index, scene_table
 from storage.location import Location, icechunk_storage, repository_config
-from storage.lock import commit_lock
+from storage.lock import commit_lock, is_locked
 from storage.scenes import kept_tiles, scene_dataset, write_scene
 from storage.schema import SchemaError
 from storage.versions import (
@@ -36,9 +37,10 @@ from storage.versions import (
 from storage.work import BRANCH, WORK, begin_work, checkpoint, staged
 
 __all__ = [
-    "SCHEMA", "Diff", "Recipe", "Version", "begin", "checkpoint", "commit_lock", "commit_version",
-    "create", "diff", "find_version", "kept_tiles", "open_repository", "open_version", "rollback",
-    "scene_dataset", "scenes", "staged", "tag", "versions", "write_scene",
+    "SCHEMA", "Diff", "Recipe", "Version", "begin", "checkpoint", "collect_garbage", "commit_lock",
+    "commit_version", "create", "diff", "exists", "find_version", "is_locked", "kept_tiles",
+    "open_repository", "open_version", "rollback", "scene_dataset", "scenes", "staged", "tag",
+    "versions", "write_scene",
 ]  # fmt: skip
 
 SCHEMA = "hypersigma-store/1"
@@ -89,6 +91,11 @@ def create(
     return repo
 
 
+def exists(location: Location) -> bool:
+    """Return whether there is a store."""
+    return icechunk.Repository.exists(icechunk_storage(location))
+
+
 def open_repository(location: Location) -> icechunk.Repository:
     """Open a store that exists.
 
@@ -132,6 +139,35 @@ def open_version(location: Location, version: str | None = None) -> zarr.Group:
     repo = open_repository(location)
     snapshot = find_version(repo, version).snapshot
     return zarr.open_group(repo.readonly_session(snapshot_id=snapshot).store, mode="r")
+
+
+def collect_garbage(
+    location: Location, older_than: timedelta, *, dry_run: bool = False
+) -> dict[str, int]:
+    """Remove objects that no version nor unfinished work needs; count them and their bytes.
+
+    Holds the committer's lock: what a running build has written and not yet committed is needed
+    by nothing that can be seen.
+
+    Args:
+        location: The store.
+        older_than: Younger objects stay.
+        dry_run: Only count.
+
+    Raises:
+        SchemaError: There is no store.
+        TimeoutError: A build holds the store.
+    """
+    with commit_lock(location) as lock:
+        repo = open_repository(location)
+        finish_version(repo)
+        lock.check()
+        found = repo.garbage_collect(datetime.now(UTC) - older_than, dry_run=dry_run)
+    counts = (
+        found.chunks_deleted, found.manifests_deleted, found.snapshots_deleted,
+        found.attributes_deleted, found.transaction_logs_deleted,
+    )  # fmt: skip
+    return {"objects": sum(counts), "bytes": found.bytes_deleted}
 
 
 def _adopt(repo: icechunk.Repository, attrs: dict[str, Any]) -> None:

@@ -46,9 +46,11 @@ def checkpoint(repo: icechunk.Repository, forks: Sequence[icechunk.ForkSession])
 
 def staged(repo: icechunk.Repository) -> dict[str, dict[str, Any]]:
     """Return the attrs of the scenes that are finished and not published yet."""
-    session = repo.readonly_session(WORK)
-    root = zarr.open_group(session.store, mode="r")
-    return {name: dict(root[f"scenes/{name}"].attrs) for name in sorted(_staged_names(repo))}
+    names = _staged_names(repo)
+    if not names:
+        return {}
+    root = zarr.open_group(repo.readonly_session(WORK).store, mode="r")
+    return {name: dict(root[f"scenes/{name}"].attrs) for name in sorted(names)}
 
 
 def join(
@@ -100,6 +102,8 @@ def scenes_of(groups: set[str]) -> set[str]:
 
 
 def _staged_names(repo: icechunk.Repository) -> set[str]:
+    if WORK not in repo.list_branches():
+        return set()
     head, tip = repo.lookup_branch(BRANCH), repo.lookup_branch(WORK)
     if head == tip:
         return set()
