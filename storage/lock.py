@@ -175,10 +175,11 @@ class _Lease(Held):
             self._tag = done["e_tag"]
         except (AlreadyExistsError, PreconditionError):
             # Perhaps by ourselves: the answer was lost and the put tried again.
-            found, self._tag = _read(self._files)
+            found, tag = _read(self._files)
             if found != content:
                 self._sure_until = 0.0
                 return False
+            self._tag = tag
         self._sure_until = began + self._seconds * 2 / 3
         return True
 
