@@ -16,7 +16,7 @@ class Services:
     env: dict[str, str]
     """What a subprocess needs to reach it all, beside PATH and the like."""
 
-    bucket: str = by_hand.BUCKET
+    bucket: str
 
 
 @pytest.fixture(scope="session")
@@ -55,14 +55,15 @@ def dask_cluster(compose, objects, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def services(objects, prefect_server, dask_cluster):
+def services(compose, objects, prefect_server, dask_cluster):
     """All of them at once."""
-    return Services({**objects, **prefect_server, **dask_cluster})
+    env = {**objects, **prefect_server, **dask_cluster}
+    return Services(env, by_hand.bucket(compose))
 
 
 @pytest.fixture
-def bucket(objects, monkeypatch, request):
+def location(compose, objects, monkeypatch, request):
     """A place of the test's own in the object store, which this process can reach too."""
     for name, value in objects.items():
         monkeypatch.setenv(name, value)
-    return f"s3://{by_hand.BUCKET}/{request.node.name}"
+    return f"s3://{by_hand.bucket(compose)}/{request.node.name}"

@@ -9,7 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -99,12 +99,8 @@ def _wait_until_healthy(
 def _end(process: subprocess.Popen[bytes], stop: signal.Signals) -> None:
     """End the program and all that it started."""
     process.send_signal(stop)
-    try:
+    with suppress(subprocess.TimeoutExpired):
         process.wait(timeout=GOODBYE_SECONDS)
-    except subprocess.TimeoutExpired:
-        pass
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     process.wait()

@@ -19,7 +19,12 @@ from tests.integration.processes import answers, environment, free_ports, runnin
 
 type Compose = dict[str, Any]
 
-BUCKET = "tests"
+ANYWHERE = "0.0.0.0"  # noqa: S104  # what the compose file says, to be replaced
+
+
+def bucket(compose: Compose) -> str:
+    """Return the name of the bucket that `objects` makes."""
+    return str(compose["services"]["bucket"]["command"][-1])
 
 
 def _here(arguments: list[str], places: dict[str, object]) -> list[str]:
@@ -55,18 +60,19 @@ def objects(compose: Compose, folder: Path) -> Iterator[dict[str, str]]:
     keys.write_text(compose["configs"]["s3"]["content"], encoding="utf-8")
     (folder / "data").mkdir()
     places = {"=/data": f"={folder}/data", "=/etc/s3.json": f"={keys}", "=8333": f"={s3}"}
-    arguments = _here(service["command"], {**places, "=0.0.0.0": "=127.0.0.1"})
+    arguments = _here(service["command"], {**places, f"={ANYWHERE}": "=127.0.0.1"})
     names = ("master.port", "master.port.grpc", "volume.port", "volume.port.grpc")
     names += ("filer.port", "filer.port.grpc", "s3.port.grpc")
     arguments += [f"-{name}={port}" for name, port in zip(names, others, strict=True)]
-    # Small volumes, and no wait for other servers to notice that this one goes.
-    arguments += ["-master.volumeSizeLimitMB=64", "-volume.preStopSeconds=0"]
-    command = [*service["entrypoint"], *arguments]
+    command = [*service["entrypoint"], *arguments, "-master.volumeSizeLimitMB=64"]
     healthy = answers(_health_url(service, s3))
+    how = {"folder": folder, "env": environment(), "stop": signal.SIGKILL}  # others take 10 s
     try:
-        with running("objects", command, healthy, folder=folder, env=environment()):
+        with running("objects", command, healthy, **how):
             settings = _settings(builder, {"objects:8333": f"127.0.0.1:{s3}"})
-            yield {name: value for name, value in settings.items() if name.startswith("AWS_")}
+            env = {name: value for name, value in settings.items() if name.startswith("AWS_")}
+            _do(compose["services"]["bucket"]["command"], environment(**env), folder)
+            yield env
     finally:
         for port in (s3, *others):
             for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
@@ -127,7 +133,7 @@ def prefect_server(compose: Compose, folder: Path, database: int) -> Iterator[di
     (port,) = free_ports(1)
     places = {"@postgres:5432": f"@127.0.0.1:{database}", "/tmp": folder, ":4200": f":{port}"}
     settings = _settings(service, places)
-    command = _here(service["command"], {"0.0.0.0": "127.0.0.1", "4200": port})
+    command = _here(service["command"], {ANYWHERE: "127.0.0.1", "4200": port})
     healthy = answers(_health_url(service, port))
     with running("prefect", command, healthy, folder=folder, env=environment(**settings)):
         clients = _settings(builder, {"prefect:4200": f"127.0.0.1:{port}"})
@@ -141,7 +147,7 @@ def dask_cluster(compose: Compose, folder: Path, env: dict[str, str]) -> Iterato
     scheduler, worker = compose["services"]["scheduler"], compose["services"]["dask-worker"]
     count = worker["deploy"]["replicas"]
     port, dashboard, *dashboards = free_ports(2 + count)
-    places = {"0.0.0.0": "127.0.0.1", "8786": port, ":8787": f":{dashboard}"}
+    places = {ANYWHERE: "127.0.0.1", "8786": port, ":8787": f":{dashboard}"}
     command = _here(scheduler["command"], places)
     all_env = environment(**env)
     with ExitStack() as stack:
