@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup lock demo test lint bench soak clean
+.PHONY: help setup services env lock demo test lint bench soak clean
 BIN := .venv/bin
 
 help: ## what can be made
@@ -11,13 +11,19 @@ setup: .venv/.ready ## an environment in .venv/ with everything in requirements.
 .venv/.ready: requirements.lock pyproject.toml scripts/setup.sh
 	bash scripts/setup.sh
 
+services: ## PostgreSQL from the system's packages, for tests (nothing to do where it is)
+	@bash scripts/services.sh
+
+env: setup ## .env with random keys and passwords, for docker-compose.yml
+	$(BIN)/python -m scripts.make_env
+
 lock: ## requirements.lock anew, from pyproject.toml
 	bash scripts/setup.sh lock
 
 demo: setup ## synthetic raw scenes -> dataset -> models -> maps -> demo/report/index.html
 	$(BIN)/python -m scripts.demo
 
-test: setup ## all tests
+test: setup services ## all tests
 	$(BIN)/python -m pytest -q
 
 lint: setup ## format, lint, types, import rules
@@ -26,7 +32,7 @@ lint: setup ## format, lint, types, import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-soak: setup ## long proofs, and all that starts a server
+soak: setup services ## long proofs, and all that starts a server
 	$(BIN)/python -m pytest -q -m "soak or prefect"
 
 bench: setup ## benchmarks; prints ratios measured side by side (`make bench only=full_scene`: one)

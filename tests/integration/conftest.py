@@ -1,0 +1,69 @@
+"""Servers for all tests of this folder, each started once, when a test first asks for it."""
+
+from dataclasses import dataclass
+
+import pytest
+
+from scripts.make_env import new_values
+from tests import compose as compose_file
+from tests.integration import services as by_hand
+
+
+@dataclass(frozen=True)
+class Services:
+    """Everything of docker-compose.yml that a build needs."""
+
+    env: dict[str, str]
+    """What a subprocess needs to reach it all, beside PATH and the like."""
+
+    bucket: str
+
+
+@pytest.fixture(scope="session")
+def compose():
+    """The compose file with fresh keys and passwords."""
+    return compose_file.filled(new_values())
+
+
+@pytest.fixture(scope="session")
+def objects(compose, tmp_path_factory):
+    """SeaweedFS; the variables by which our programs reach it."""
+    with by_hand.objects(compose, tmp_path_factory.mktemp("objects")) as env:
+        yield env
+
+
+@pytest.fixture(scope="session")
+def postgres(compose):
+    """PostgreSQL's port."""
+    with by_hand.postgres(compose) as port:
+        yield port
+
+
+@pytest.fixture(scope="session")
+def prefect_server(compose, postgres, tmp_path_factory):
+    """Prefect's server on PostgreSQL; the variables by which clients reach it."""
+    folder = tmp_path_factory.mktemp("prefect")
+    with by_hand.prefect_server(compose, folder, postgres) as env:
+        yield env
+
+
+@pytest.fixture(scope="session")
+def dask_cluster(compose, objects, tmp_path_factory):
+    """A Dask scheduler and two workers of one thread; the scheduler's address."""
+    with by_hand.dask_cluster(compose, tmp_path_factory.mktemp("dask"), objects) as env:
+        yield env
+
+
+@pytest.fixture(scope="session")
+def services(compose, objects, prefect_server, dask_cluster):
+    """All of them at once."""
+    env = {**objects, **prefect_server, **dask_cluster}
+    return Services(env, by_hand.bucket(compose))
+
+
+@pytest.fixture
+def location(compose, objects, monkeypatch, request):
+    """A place of the test's own in the object store, which this process can reach too."""
+    for name, value in objects.items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{by_hand.bucket(compose)}/{request.node.name}"
