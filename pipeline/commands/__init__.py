@@ -1,0 +1,1 @@
+"""Commands of `hypersigma-data`, a module each; `pipeline.__main__` registers them."""
