@@ -15,9 +15,20 @@ import zarr
 
 from storage.nodes import read_column, subgroup, write_column
 from storage.scenes import SceneColumns
-from storage.schema import PLACE_COORDS, SENSORS, SPLITS, SchemaError
+from storage.schema import (
+    FOOTPRINT_COORDS,
+    PATTERN,
+    PLACE_COORDS,
+    SENSORS,
+    SPLITS,
+    SchemaError,
+    split_codes,
+)
 
 _FIXED = ("scene", "sensor", "split", "row", "col", "lon", "lat", "position")
+_KINDS = ("i4", "u1", "u1", "i4", "i4", "f8", "f8", "i4")
+_LATER = (*FOOTPRINT_COORDS, PATTERN)
+"""Columns that a store of before they were made has not: NaN and 0 there."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +47,8 @@ def read_index(group: zarr.Group) -> pa.Table:
     """Return one row a tile of an opened version.
 
     Columns: tile_id, scene_id, sensor, split, row, col, lon, lat [deg, NaN if unknown], position
-    (the tile's number inside its scene), then the quality columns. Reads no scene's group.
+    (the tile's number inside its scene), `FOOTPRINT_COORDS` [m, NaN if unknown], pattern (0 for
+    none), then the quality columns. Reads no scene's group.
     """
     index = load_index(group)
     tiles = index.tiles
@@ -46,7 +58,7 @@ def read_index(group: zarr.Group) -> pa.Table:
     names = keys.take(pa.array(tiles["scene"]))
     for mark, part in zip(("_r", "_c"), corner, strict=True):
         names = pc.binary_join_element_wise(names, part, pa.scalar(mark, text))
-    quality = sorted(set(tiles) - set(_FIXED))
+    quality = sorted(set(tiles) - {*_FIXED, *_LATER})
     return pa.table(
         {
             "tile_id": names,
@@ -54,7 +66,7 @@ def read_index(group: zarr.Group) -> pa.Table:
             "sensor": _coded(tiles["sensor"], SENSORS),
             "split": _coded(tiles["split"], SPLITS),
             **{name: tiles[name] for name in ("row", "col", "lon", "lat", "position")},
-            **{name: tiles[name] for name in quality},
+            **{name: tiles[name] for name in (*_LATER, *quality)},
         }
     )
 
@@ -71,6 +83,7 @@ def load_index(group: zarr.Group) -> Index:
     lengths = {name: len(column) for name, column in tiles.items()}
     if len(set(lengths.values())) > 1 or not set(_FIXED) <= set(tiles):
         raise SchemaError(f"/index must have the columns {_FIXED} of one length, got {lengths}")
+    tiles |= {name: _column(tiles, name) for name in _LATER}
     scene_ids, content = (read_column(scenes, name).tolist() for name in ("scene_id", "content"))
     return Index(tiles, scene_ids, content)
 
@@ -87,8 +100,8 @@ def save_index(group: zarr.Group, index: Index) -> None:
 
 def empty_index() -> Index:
     """Return the index of a store without tiles."""
-    kinds = ("i4", "u1", "u1", "i4", "i4", "f8", "f8", "i4")
-    return Index({n: np.empty(0, kind) for n, kind in zip(_FIXED, kinds, strict=True)}, [], [])
+    tiles = {name: np.empty(0, kind) for name, kind in zip(_FIXED, _KINDS, strict=True)}
+    return Index(tiles | {name: _column(tiles, name) for name in _LATER}, [], [])
 
 
 def without_scenes(index: Index, scene_ids: set[str]) -> Index:
@@ -125,14 +138,10 @@ def with_scenes(index: Index, scenes: dict[str, SceneColumns]) -> Index:
 
 def _rows(number: int, sensor: str, columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     count = len(columns["row"])
-    texts = columns["split"]
-    split = np.zeros(count, "u1")
-    for code, name in enumerate(SPLITS):
-        split[texts == name] = code
     return {
         "scene": np.full(count, number, "i4"),
         "sensor": np.full(count, SENSORS.index(sensor), "u1"),
-        "split": split,
+        "split": split_codes(columns["split"]),
         "position": np.arange(count, dtype="i4"),
         **{name: columns[name] for name in PLACE_COORDS if name != "split"},
         **{name: c for name, c in columns.items() if name not in (*_FIXED, *PLACE_COORDS)},
@@ -142,7 +151,8 @@ def _rows(number: int, sensor: str, columns: dict[str, np.ndarray]) -> dict[str,
 def _column(part: dict[str, np.ndarray], name: str) -> np.ndarray:
     if name in part:
         return part[name]
-    return np.full(len(part["row"]), np.nan, "f4")
+    count = len(part["row"])
+    return np.zeros(count, "u8") if name == PATTERN else np.full(count, np.nan, "f4")
 
 
 def _coded(codes: np.ndarray, names: list[str] | tuple[str, ...]) -> pa.DictionaryArray:
