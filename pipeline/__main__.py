@@ -35,6 +35,7 @@ from pipeline.recipe import load_recipe
 from pipeline.split import SplitConfig
 from storage import shards as shard_files
 from storage import store
+from storage.drift import drift
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -187,10 +188,19 @@ def versions(location: StoreArgument, as_json: JsonOption = False) -> None:
 
 @app.command(epilog="Example: hypersigma-data diff v1 v2 demo/store")
 def diff(a: str, b: str, location: StoreArgument, as_json: JsonOption = False) -> None:
-    """List the scenes and count the tiles that differ between versions A and B."""
+    """List the scenes and count the tiles that differ between versions A and B.
+
+    And how far the pixels moved: per band the population stability index (PSI), of B against A.
+    """
     with said_in_words():
-        change = asdict(store.diff(store.open_repository(location), a, b))
-        print_json(change) if as_json else print_facts(change)
+        repo = store.open_repository(location)
+        change = asdict(store.diff(repo, a, b))
+        drifts = {sensor: asdict(found) for sensor, found in drift(repo, a, b).items()}
+        if as_json:
+            print_json({**change, "drift": drifts})
+            return
+        print_facts(change)
+        print_drift(drifts)
 
 
 @app.command(epilog="Example: hypersigma-data tag paper-2026 v2 demo/store")
@@ -230,6 +240,18 @@ def flow(*arguments: str) -> int:
         return subprocess.run([sys.executable, "-m", "pipeline.flows", *arguments]).returncode
     except KeyboardInterrupt:  # the child got it too and has ended by itself
         return 0
+
+
+def print_drift(drifts: dict[str, dict[str, Any]]) -> None:
+    """Print the PSI of each sensor's bands as a table."""
+    if not drifts:
+        return
+    table = Table("sensor", "PSI max", "median", "bands >= 0.1", "bands >= 0.25", box=None)
+    for sensor, found in drifts.items():
+        sizes = ("-" if found[key] is None else f"{found[key]:.3f}" for key in ("max", "median"))
+        bands = (", ".join(map(str, found[key])) or "none" for key in ("notable", "large"))
+        table.add_row(sensor, *sizes, *bands)
+    out.print(table, markup=False)
 
 
 if __name__ == "__main__":

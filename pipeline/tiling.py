@@ -53,7 +53,8 @@ def tile(
         Over candidates: `tiles` (tile, band, y, x), int16 (DN, as they are) or float32, and `valid`
         (tile, y, x), both left at 0 where not kept; `reason` (tile), "" for a kept tile, else the
         first of `nodata` (below `min_valid`) and the columns of `keep`. Coords on tile: `row`,
-        `col` (its corner in the scene's grid), `lon`, `lat` [deg] (its centre), `split`; lazy
+        `col` (its corner in the scene's grid), `lon`, `lat` [deg] (its centre), `split` and
+        `FOOTPRINT_COORDS` [m]; lazy
         `valid_fraction`, `dead_fraction` and `<mask>_fraction` [1]. attrs: the scene's, `units`,
         `scale` (value = stored / scale), `shape` (rows, columns of the source), `counts`: of
         windows `in`, and `rejected` by `no_place` (lon, lat unknown) and `split_border`.
@@ -75,6 +76,7 @@ def tile(
     found = windows(scene.attrs, shape, assign, stride=stride, edges=edges)
     here = found.reason == ""
     columns = {name: getattr(found, name)[here] for name in ("row", "col", "lon", "lat", "split")}
+    columns |= {name: column[here] for name, column in found.footprint.items()}
     pixels = scene[next(name for name in _VARIABLES if name in scene)]
     made = _cut(scene, pixels, columns, min_valid=min_valid, measure=measure, keep=rules)
     step = {"step": "tile", "size": TILE_SIZE, "stride": stride, "min_valid": min_valid,

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.ellipsoid import cartesian, plane
 from pipeline.geolocation import Floats, lonlat
-from storage.schema import TILE_SIZE
+from storage.schema import FOOTPRINT_COORDS, TILE_SIZE
 
 Assign = Callable[[Floats, Floats], NDArray[np.str_]]
 """Corner lon, lat (tile, 4) [deg] -> a split's name, or "" for a tile between two."""
@@ -26,6 +27,8 @@ class Windows:
     """Of the centre [deg], NaN if unknown."""
     lat: Floats
     """Of the centre [deg], NaN if unknown."""
+    footprint: dict[str, NDArray[np.float32]]
+    """The columns `FOOTPRINT_COORDS` [m], NaN if unknown."""
     split: NDArray[np.str_]
     """"" if it is in none."""
     reason: NDArray[np.str_]
@@ -61,7 +64,24 @@ def windows(
     if known.any():
         split[known] = assign(lon[known, :4], lat[known, :4])
     reason = np.select([~known, split == ""], ["no_place", "split_border"], "")
-    return Windows(rows, cols, lon[:, 4], lat[:, 4], split, reason)
+    return Windows(rows, cols, lon[:, 4], lat[:, 4], _footprint(lon, lat), split, reason)
+
+
+def _footprint(lon: Floats, lat: Floats) -> dict[str, NDArray[np.float32]]:
+    """Return the parallelograms nearest to tiles, as `FOOTPRINT_COORDS`.
+
+    Args:
+        lon: Upper left, upper right, lower left, lower right corner and centre (tile, 5) [deg].
+        lat: Likewise.
+    """
+    here = plane(lon[:, 4], lat[:, 4])
+    corners = cartesian(lon[:, :4], lat[:, :4]) - cartesian(lon[:, 4:], lat[:, 4:])
+    found = {}
+    for way, signs in (("right", (-1, 1, -1, 1)), ("down", (-1, -1, 1, 1))):
+        mean = (np.array(signs)[:, None] * corners).sum(axis=1) / 4
+        for axis, name in enumerate(("east", "north")):
+            found[f"{way}_{name}"] = (mean * here[axis]).sum(axis=1).astype("f4")
+    return {name: found[name] for name in FOOTPRINT_COORDS}
 
 
 def _corners(

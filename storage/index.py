@@ -17,10 +17,20 @@ import zarr
 
 from storage.nodes import append_column, array, read_column, subgroup, write_column
 from storage.scenes import SceneColumns
-from storage.schema import PLACE_COORDS, SENSORS, SPLITS, SchemaError
+from storage.schema import (
+    FOOTPRINT_COORDS,
+    PATTERN,
+    PLACE_COORDS,
+    SENSORS,
+    SPLITS,
+    SchemaError,
+    split_codes,
+)
 
 _FIXED = ("scene", "sensor", "split", "row", "col", "lon", "lat", "position")
-
+_KINDS = ("i4", "u1", "u1", "i4", "i4", "f8", "f8", "i4")
+_LATER = (*FOOTPRINT_COORDS, PATTERN)
+"""Columns that a store of before they were made has not: NaN and 0 there."""
 
 _SCENES = ("scene_id", "content", "source", "recipe", "product", "kept")
 _TILE_CHUNK = 2**16
@@ -53,7 +63,8 @@ def read_index(group: zarr.Group) -> pa.Table:
     """Return one row a tile of an opened version.
 
     Columns: tile_id, scene_id, sensor, split, row, col, lon, lat [deg, NaN if unknown], position
-    (the tile's number inside its scene), then the quality columns. Reads no scene's group.
+    (the tile's number inside its scene), `FOOTPRINT_COORDS` [m, NaN if unknown], pattern (0 for
+    none), then the quality columns. Reads no scene's group.
     """
     index = load_index(group)
     tiles = index.tiles
@@ -63,7 +74,7 @@ def read_index(group: zarr.Group) -> pa.Table:
     names = keys.take(pa.array(tiles["scene"]))
     for mark, part in zip(("_r", "_c"), corner, strict=True):
         names = pc.binary_join_element_wise(names, part, pa.scalar(mark, text))
-    quality = sorted(set(tiles) - set(_FIXED))
+    quality = sorted(set(tiles) - {*_FIXED, *_LATER})
     return pa.table(
         {
             "tile_id": names,
@@ -71,7 +82,7 @@ def read_index(group: zarr.Group) -> pa.Table:
             "sensor": _coded(tiles["sensor"], SENSORS),
             "split": _coded(tiles["split"], SPLITS),
             **{name: tiles[name] for name in ("row", "col", "lon", "lat", "position")},
-            **{name: tiles[name] for name in quality},
+            **{name: tiles[name] for name in (*_LATER, *quality)},
         }
     )
 
@@ -87,6 +98,7 @@ def load_index(group: zarr.Group) -> Index:
     lengths = {name: len(column) for name, column in tiles.items()}
     if len(set(lengths.values())) > 1 or not set(_FIXED) <= set(tiles):
         raise SchemaError(f"/index must have the columns {_FIXED} of one length, got {lengths}")
+    tiles |= {name: _column(tiles, name) for name in _LATER}
     return Index(tiles, scene_table(group))
 
 
@@ -127,10 +139,10 @@ def update_index(
     before, count = array(node, "scene").shape[0], len(tiles["scene"])
     for name in sorted({str(key) for key in node.array_keys()} | set(tiles)):
         if name not in node:
-            values = np.concatenate([_unknown(before, tiles[name].dtype), tiles[name]])
+            values = np.concatenate([_unknown(before, name), tiles[name]])
             write_column(node, name, values, "tile", _TILE_CHUNK)
         else:
-            append_column(node, name, tiles.get(name, _unknown(count, array(node, name).dtype)))
+            append_column(node, name, tiles.get(name, _unknown(count, name)))
     table = subgroup(node, "scenes")
     for name, texts in scenes.items():
         append_column(table, name, np.array(texts, dtype="T"))
@@ -154,8 +166,8 @@ def save_index(group: zarr.Group, index: Index) -> None:
 
 def empty_index() -> Index:
     """Return the index of a store without tiles."""
-    kinds = ("i4", "u1", "u1", "i4", "i4", "f8", "f8", "i4")
-    tiles = {n: np.empty(0, kind) for n, kind in zip(_FIXED, kinds, strict=True)}
+    tiles = {name: np.empty(0, kind) for name, kind in zip(_FIXED, _KINDS, strict=True)}
+    tiles |= {name: _column(tiles, name) for name in _LATER}
     return Index(tiles, {name: [] for name in _SCENES})
 
 
@@ -226,14 +238,10 @@ def _split_counts(codes: np.ndarray) -> dict[str, int]:
 
 def _rows(number: int, sensor: str, columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     count = len(columns["row"])
-    texts = columns["split"]
-    split = np.zeros(count, "u1")
-    for code, name in enumerate(SPLITS):
-        split[texts == name] = code
     return {
         "scene": np.full(count, number, "i4"),
         "sensor": np.full(count, SENSORS.index(sensor), "u1"),
-        "split": split,
+        "split": split_codes(columns["split"]),
         "position": np.arange(count, dtype="i4"),
         **{name: columns[name] for name in PLACE_COORDS if name != "split"},
         **{name: c for name, c in columns.items() if name not in (*_FIXED, *PLACE_COORDS)},
@@ -241,11 +249,11 @@ def _rows(number: int, sensor: str, columns: dict[str, np.ndarray]) -> dict[str,
 
 
 def _column(part: dict[str, np.ndarray], name: str) -> np.ndarray:
-    return part[name] if name in part else _unknown(len(part["row"]), np.dtype("f4"))
+    return part[name] if name in part else _unknown(len(part["row"]), name)
 
 
-def _unknown(count: int, dtype: np.dtype[Any]) -> np.ndarray:
-    return np.full(count, np.nan if dtype.kind == "f" else 0, dtype)
+def _unknown(count: int, name: str) -> np.ndarray:
+    return np.zeros(count, "u8") if name == PATTERN else np.full(count, np.nan, "f4")
 
 
 def _coded(codes: np.ndarray, names: list[str] | tuple[str, ...]) -> pa.DictionaryArray:

@@ -1,11 +1,9 @@
 """One scene's group in the store: `/scenes/<scene_id>/`, written once and read lazily."""
 
 import hashlib
-import itertools
 import math
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import icechunk
@@ -14,18 +12,27 @@ import xarray as xr
 import zarr
 from zarr.core.metadata import ArrayV3Metadata
 
+from storage.chunks import BATCH_TILES, computed
 from storage.nodes import PIXEL_CODEC, plain, read_column, subgroup, write_column
-from storage.schema import PLACE_COORDS, SchemaError, check_scene_id, check_tiles, tile_id
+from storage.patterns import patterns
+from storage.schema import (
+    PATTERN,
+    SchemaError,
+    check_scene_id,
+    check_tiles,
+    split_codes,
+    tile_id,
+)
+from storage.sketches import SceneSketch
+from storage.statistics import SKETCH, write_sketch
 
 type SceneColumns = tuple[dict[str, np.ndarray], dict[str, Any]]
 """A scene's columns on `tile`, and its attrs."""
 
-BATCH_TILES = 64
-AHEAD_BYTES = 64 * 2**20
-"""Of chunks up to this size two are computed at a time, of larger ones one."""
 SHARD_BYTES = 64 * 2**20
 """A shard (one object) is one written batch, so that none is read back to add to it."""
 
+_KINDS = {"row": "i4", "col": "i4", "lon": "f8", "lat": "f8", "split": "U"}
 _UNKNOWN_IS_NAN = ("sun_elevation", "sun_azimuth", "view_zenith")
 
 
@@ -55,8 +62,9 @@ def write_scene(session: icechunk.Session, tiles: xr.Dataset) -> dict[str, Any]:
             write_column(group, str(name), np.asarray(coord.values), "band")
     kept = Kept(tiles)
     digest = hashlib.sha256()
-    _write_pixels(group, tiles, kept, digest)
-    columns = kept.columns()
+    found = _write_pixels(group, tiles, kept, digest)
+    write_sketch(group, found.sketch)
+    columns = {**kept.columns(), PATTERN: np.concatenate(found.patterns)}
     corners = zip(columns["row"].tolist(), columns["col"].tolist(), strict=True)
     names = np.array([tile_id(scene_id, row, col) for row, col in corners], dtype="U")
     for name, values in {**columns, "tile_id": names}.items():
@@ -85,7 +93,7 @@ class Kept:
 
     def __iter__(self) -> Iterator[xr.Dataset]:
         """Yield the kept tiles of one chunk after the other, computed."""
-        for batch in _computed(self._tiles):
+        for batch in computed(self._tiles):
             if "reason" in batch:
                 reason = batch.reason.values
                 for name, count in zip(*np.unique(reason, return_counts=True), strict=True):
@@ -125,7 +133,8 @@ def scene_dataset(group: zarr.Group, scene_id: str) -> xr.Dataset:
         scene_id: One of the version's scenes.
 
     Returns:
-        What was written, with `tile_id` (tile) added; `sun_*` and `view_zenith` NaN if unknown.
+        What was written, with `tile_id` and `pattern` (tile) added; `sun_*` and `view_zenith` NaN
+        if unknown.
 
     Raises:
         SchemaError: The version has no such scene.
@@ -137,6 +146,7 @@ def scene_dataset(group: zarr.Group, scene_id: str) -> xr.Dataset:
         group.store,
         group=path,
         consolidated=False,
+        drop_variables=list(SKETCH),
         chunks=None,
         mask_and_scale=False,
         decode_times=False,
@@ -174,37 +184,51 @@ def _dims(node: zarr.Array[Any]) -> tuple[str | None, ...] | None:
 
 
 def _column(name: str, coord: xr.DataArray) -> np.ndarray:
-    kinds = dict(zip(PLACE_COORDS, ("i4", "i4", "f8", "f8", "U"), strict=True))
-    dtype = kinds.get(name, "f4") if coord.dims == ("tile",) else coord.dtype
+    dtype = _KINDS.get(name, "f4") if coord.dims == ("tile",) else coord.dtype
     return np.asarray(coord.values).astype(dtype)
 
 
-def _write_pixels(group: zarr.Group, tiles: xr.Dataset, kept: Kept, digest: Any) -> None:
+class _Seen:
+    """What is made of pixels while they are written, in the order of the tiles."""
+
+    def __init__(self, tiles: xr.Dataset) -> None:
+        self.sketch = SceneSketch(tiles.sizes["band"], tiles.tiles.dtype, tiles.attrs["units"])
+        self.patterns = [np.empty(0, np.uint64)]
+
+    def add(self, values: np.ndarray, mask: np.ndarray, split: np.ndarray) -> None:
+        self.sketch.add(values, mask, split)
+        self.patterns.append(patterns(values, mask))
+
+
+def _write_pixels(group: zarr.Group, tiles: xr.Dataset, kept: Kept, digest: Any) -> _Seen:
     """Write `tiles` and `valid` shard by shard, the bytes also into `digest`."""
     count, *shape = tiles.tiles.shape
     dtype = tiles.tiles.dtype.newbyteorder("<")
     step = max(1, min(BATCH_TILES, SHARD_BYTES // (math.prod(shape) * dtype.itemsize), count))
     pixels, valid = _create_arrays(group, (count, *shape), dtype, step)
+    seen = _Seen(tiles)
 
-    def write(start: int, values: np.ndarray, mask: np.ndarray) -> None:
+    def write(start: int, values: np.ndarray, mask: np.ndarray, split: np.ndarray) -> None:
         stop = start + len(values)
         pixels[start:stop] = values
         valid[start:stop] = mask
         digest.update(values)
         digest.update(mask)
+        seen.add(values, mask, split)
 
     start = 0
     with ThreadPoolExecutor(1, "encode") as encoder:
         writing = None
-        for values, mask in _shards(kept, (step, *shape), dtype):
+        for batch in _shards(kept, (step, *shape), dtype):
             if writing is not None:
                 writing.result()
-            writing = encoder.submit(write, start, values, mask)
-            start += len(values)
+            writing = encoder.submit(write, start, *batch)
+            start += len(batch[0])
         if writing is not None:
             writing.result()
     pixels.resize((start, *shape))
     valid.resize((start, *shape[1:]))
+    return seen
 
 
 def _create_arrays(
@@ -235,56 +259,28 @@ def _create_arrays(
 
 def _shards(
     kept: Kept, shape: tuple[int, ...], dtype: np.dtype[Any]
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield `shape[0]` tiles and masks at a time; what was yielded lasts until the next but one."""
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield `shape[0]` tiles, masks and splits' numbers at a time.
+
+    What was yielded lasts until the next but one.
+    """
     step = shape[0]
-    buffers = [(np.empty(shape, dtype), np.empty((step, *shape[2:]), bool)) for _ in range(2)]
-    values, masks = buffers[0]
+    kinds = ((shape, dtype), ((step, *shape[2:]), bool), (step, np.uint8))
+    buffers = [tuple(np.empty(*kind) for kind in kinds) for _ in range(2)]
     full = 0
     for batch in kept:
-        pixels, valid = batch.tiles.values, batch.valid.values
-        while len(pixels):
-            room = slice(full, min(step, full + len(pixels)))
+        new = batch.tiles.values, batch.valid.values, split_codes(batch.split.values)
+        while len(new[0]):
+            room = slice(full, min(step, full + len(new[0])))
             fits = room.stop - full
-            values[room], masks[room] = pixels[:fits], valid[:fits]
-            pixels, valid, full = pixels[fits:], valid[fits:], room.stop
+            for buffer, part in zip(buffers[0], new, strict=True):
+                buffer[room] = part[:fits]
+            new, full = (new[0][fits:], new[1][fits:], new[2][fits:]), room.stop
             if full == step:
-                yield values, masks
+                values, masks, split = buffers[0]
+                yield values, masks, split
                 buffers.reverse()
-                values, masks = buffers[0]
                 full = 0
     if full:
-        yield values[:full], masks[:full]
-
-
-def _computed(tiles: xr.Dataset) -> Iterator[xr.Dataset]:
-    """Yield the chunks of tiles, computed; of small ones the next is on its way meanwhile.
-
-    Each by one thread: reading and encoding have threads of their own.
-    """
-
-    def compute(part: slice) -> xr.Dataset:
-        return tiles.isel(tile=part).compute(scheduler="synchronous")
-
-    largest = max(tiles.tiles.chunksizes.get("tile", (BATCH_TILES,)), default=0)
-    size = largest * math.prod(tiles.tiles.shape[1:]) * tiles.tiles.dtype.itemsize
-    ahead = 2 if size <= AHEAD_BYTES else 1
-    with ThreadPoolExecutor(ahead, "compute") as pool:
-        coming: deque[Future[xr.Dataset]] = deque()
-        for part in _chunks(tiles):
-            coming.append(pool.submit(compute, part))
-            if len(coming) > ahead - 1:
-                yield coming.popleft().result()
-        while coming:
-            yield coming.popleft().result()
-
-
-def _chunks(tiles: xr.Dataset) -> Iterator[slice]:
-    """Yield the runs of tiles that are one Dask chunk; of plain NumPy 64 tiles."""
-    count = tiles.sizes["tile"]
-    sizes = tiles.tiles.chunksizes.get("tile")
-    if sizes is None:
-        yield from (slice(start, start + BATCH_TILES) for start in range(0, count, BATCH_TILES))
-        return
-    ends = np.cumsum([0, *sizes]).tolist()
-    yield from (slice(a, b) for a, b in itertools.pairwise(ends) if b > a)
+        values, masks, split = buffers[0]
+        yield values[:full], masks[:full], split[:full]

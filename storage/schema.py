@@ -20,8 +20,12 @@ SCENE_ATTRS = (
 )  # fmt: skip
 
 BAND_COORDS = ("band", "wavelength", "fwhm", "detector", "gain", "offset")
-PLACE_COORDS = ("row", "col", "lon", "lat", "split")
-"""Every other coordinate on `tile` is a quality column, float32."""
+FOOTPRINT_COORDS = ("right_east", "right_north", "down_east", "down_north")
+"""Metres on the plane that touches the ellipsoid at a tile's centre, from there to the middle of
+its right and of its lower edge: the tile is the parallelogram centre +- right +- down; or NaN."""
+PLACE_COORDS = ("row", "col", "lon", "lat", "split", *FOOTPRINT_COORDS)
+PATTERN = "pattern"
+"""uint64 column that the store makes (`storage.patterns`); 0 for a tile without one."""
 
 TILE_DTYPES = ("int16", "float32")
 INTEGER_FILL = (0, -32767)
@@ -68,6 +72,14 @@ def tile_id(scene_id: str, row: int, col: int) -> str:
     return f"{scene_id}_r{row}_c{col}"
 
 
+def split_codes(names: np.ndarray) -> np.ndarray:
+    """Return the numbers (uint8) of splits' names in `SPLITS`, 0 for another name."""
+    codes = np.zeros(len(names), np.uint8)
+    for code, name in enumerate(SPLITS):
+        codes[names == name] = code
+    return codes
+
+
 def check_scene_id(name: object) -> str:
     """Return `name` if it can begin tile ids, which name a zarr group and a tar's members.
 
@@ -100,7 +112,7 @@ def check_tiles(tiles: "xr.Dataset") -> None:
 
     Args:
         tiles: `tiles` (tile, band, y, x) int16 or float32; `valid` (tile, y, x) bool; coords
-            `BAND_COORDS` on band, `PLACE_COORDS` and float quality columns on tile. Optional
+            `BAND_COORDS` on band, `PLACE_COORDS` and float32 quality columns on tile. Optional
             `reason` (tile), why each tile is not to be kept, "" if it is; then `counts` has no
             `kept` yet, and `rejected` only what is not among the tiles.
 

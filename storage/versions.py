@@ -12,7 +12,9 @@ import numpy as np
 import zarr
 
 from storage.index import Index, load_index, scene_table, update_index
+from storage.nodes import subgroup
 from storage.schema import SchemaError, check_name
+from storage.statistics import add_statistics
 from storage.work import BRANCH, WORK, join, new_columns, save
 
 _TAG = re.compile(r"v([1-9][0-9]*)")
@@ -96,6 +98,8 @@ def commit_version(
             del root[f"scenes/{name}"]
     if recipe is not None:
         root.attrs.update({"recipe": recipe.text, "recipe_hash": recipe.hash})
+    went = (gone | added) & set(before["scene_id"])
+    add_statistics(root, _groups(root, added), _groups(_head(repo), went) if went else ())
     counts = update_index(root, new_columns(root, added), gone)
     tag, tiles = f"v{max([0, *_numbers(repo)]) + 1}", sum(counts.values())
     names = scene_table(root)["scene_id"]
@@ -108,7 +112,7 @@ def commit_version(
         "recipe_hash": root.attrs["recipe_hash"],
         "code_version": code_version,
     }
-    replaced = len(added & set(before["scene_id"]))
+    replaced = len(went - gone)
     change = {"replaced": replaced, "removed": len(gone)}
     new = tiles - sum(int(count) for count in before["kept"])
     more = "".join(f", {n} {what}" for what, n in change.items() if n)
@@ -217,6 +221,14 @@ def _version(repo: icechunk.Repository, name: str, snapshots: dict[str, str], he
         is_head=info.id == head,
         names=tuple(sorted(n for n, s in snapshots.items() if s == info.id and n != name)),
     )
+
+
+def _head(repo: icechunk.Repository) -> zarr.Group:
+    return zarr.open_group(repo.readonly_session(BRANCH).store, mode="r")
+
+
+def _groups(root: zarr.Group, names: set[str]) -> list[zarr.Group]:
+    return [subgroup(root, f"scenes/{name}") for name in sorted(names)]
 
 
 def _numbers(repo: icechunk.Repository) -> list[int]:

@@ -79,7 +79,7 @@ def run_builds(location, objects, proxy, monkeypatch, *, builds, rates):
     for number in range(builds):
         try:
             repo = store.open_repository(location)
-            missing = {f"s{i}" for i in range(number + 1)} - store.scene_ids(repo)
+            missing = {f"s{i}" for i in range(number + 1)} - set(store.scenes(repo))
             version = build(repo, *map(make_tiles, sorted(missing)))
         except BROKEN as error:
             failures.append(error)

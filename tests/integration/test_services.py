@@ -15,7 +15,7 @@ import pytest
 from distributed import Client
 from obstore.store import S3Store
 
-from storage import store
+from storage import store, work
 from tests.integration.processes import ROOT, environment
 from tests.storage.tiles import build, make_store, make_tiles
 
@@ -87,11 +87,13 @@ def test_of_two_commits_on_one_head_the_second_is_refused(location):
     forks = [session.fork() for session in (first, second)]
     for fork, name in zip(forks, ("s2", "s3"), strict=True):
         store.write_scene(fork, make_tiles(name))
-    store.commit_version(repo, first, forks[:1], code_version="1")
+    sessions = [work.join(repo, [fork])[0] for fork in forks]
+    work.save(repo, sessions[0], "by one builder", {})
     with pytest.raises(icechunk.ConflictError):
-        store.commit_version(repo, second, forks[1:], code_version="1")
-    assert [version.tag for version in store.versions(repo)] == ["v1", "v2"]
-    assert store.scene_ids(repo) == {"s1", "s2"}
+        work.save(repo, sessions[1], "by another", {})
+    assert set(store.staged(repo)) == {"s2"}
+    store.commit_version(repo, forks[1:], code_version="1")
+    assert set(store.scenes(repo)) == {"s1", "s2", "s3"}
 
 
 def test_prefect_keeps_its_state_in_postgres_behind_a_password(services, tmp_path):
@@ -125,4 +127,4 @@ def test_workers_reach_the_store(services, location):
 
 
 def _scenes(location):
-    return store.scene_ids(store.open_repository(location)), os.environ["PYTHONPATH"]
+    return set(store.scenes(store.open_repository(location))), os.environ["PYTHONPATH"]

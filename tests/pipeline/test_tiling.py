@@ -12,6 +12,7 @@ from pipeline.geolocation import lonlat
 from pipeline.readers.metadata import parse_rpb
 from pipeline.steps.masks import mask
 from pipeline.tiling import tile
+from pipeline.windows import windows
 from storage.scenes import kept_tiles
 from storage.schema import SceneError, SchemaError
 from tests.pipeline.raw_products import rpb_text, write_tif
@@ -150,6 +151,43 @@ def test_place_is_the_tiles_centre_on_a_map(dn):
     # Tile at row 64, col 0: its centre is 32 pixels right of and 96 below the scene's corner
     lon, lat = transform("EPSG:32633", "EPSG:4326", [362175 + 32 * 30], [5809965 - 96 * 30])
     assert (out.lon[2], out.lat[2]) == pytest.approx((lon[0], lat[0]), abs=1e-9)
+
+
+def footprint(tiles, number):
+    names = "right_east", "right_north", "down_east", "down_north"
+    return np.array([float(tiles[name][number]) for name in names])
+
+
+def test_footprint_on_a_map_is_turned_and_scaled_as_the_map_is(dn):
+    out = tile(make_scene(dn), to_train)
+    lon, lat = np.radians((float(out.lon[2]), float(out.lat[2])))
+    # UTM zone 33: Snyder 1987 (USGS PP 1395), equations 8-11 and 8-13 to first orders.
+    x = 362175 + 32 * 30 - 500000
+    turn = np.arctan(np.tan(lon - np.radians(15)) * np.sin(lat))
+    metres = 960 / (0.9996 * (1 + x**2 / 2 / 6385000**2))
+    # The map's north lies `turn` east of true north, here west of it.
+    right = metres * np.cos(turn), -metres * np.sin(turn)
+    np.testing.assert_allclose(footprint(out, 2), [*right, right[1], -right[0]], atol=0.02)
+
+
+def test_footprint_of_corners_in_degrees(dn):
+    corners = {
+        "ul": [13.0, 60.2],
+        "ur": [13.149, 60.2],
+        "ll": [13.0, 60.001],
+        "lr": [13.149, 60.001],
+    }
+    out = tile(make_scene(dn, crs=None, corners=corners), to_train)
+    # 0.001 deg a pixel, on the ellipsoid's radii at the tile's centre
+    lat = np.radians(float(out.lat[0]))
+    normal = 6378137 / np.sqrt(1 - 0.00669438 * np.sin(lat) ** 2)
+    meridian = normal**3 / 6378137**2 * (1 - 0.00669438)
+    east, north = np.radians(0.032) * normal * np.cos(lat), np.radians(0.032) * meridian
+    np.testing.assert_allclose(footprint(out, 0), [east, 0, 0, -north], atol=1.5)
+
+
+def test_footprint_of_an_unknown_place_is_unknown(dn):
+    assert np.isnan(windows({}, (64, 64), to_train).footprint["down_east"]).all()
 
 
 def test_assign_gets_the_four_outer_corners(dn):

@@ -14,12 +14,9 @@ from storage.lock import LockLostError, lease
 
 def test_the_second_waits_and_is_told_who_holds_it():
     files = MemoryStore()
-    with lease(files, "s3://b/demo"):
-        with (
-            pytest.raises(TimeoutError, match=r"another build \(.*process \d+\).*s3://b/demo"),
-            lease(files, "s3://b/demo", timeout=0.1),
-        ):
-            pass
+    told = pytest.raises(TimeoutError, match=r"another build \(.*process \d+\).*s3://b/demo")
+    with lease(files, "s3://b/demo"), told, lease(files, "s3://b/demo", timeout=0.1):
+        pass
     with lease(files, "s3://b/demo", timeout=0.1) as held:
         held.check()
 

@@ -4,7 +4,7 @@ import numpy as np
 import xarray as xr
 
 from storage import store
-from storage.schema import SCENE_ATTRS
+from storage.schema import FOOTPRINT_COORDS, SCENE_ATTRS
 
 SPLIT = ["train", "val", "test"]
 
@@ -57,6 +57,10 @@ def make_tiles(
             "lon": ("tile", 13 + 0.01 * corner),
             "lat": ("tile", np.where(corner % 2, np.nan, 52 + 0.01 * corner)),
             "split": ("tile", rng.choice(SPLIT, count)),
+            **{
+                name: ("tile", np.full(count, metres, "f4"))
+                for name, metres in zip(FOOTPRINT_COORDS, (960, 3, 3, -960), strict=True)
+            },
             "valid_fraction": ("tile", valid.mean((1, 2)).astype("f4")),
         },
         attrs=attrs,

@@ -14,7 +14,7 @@ import configs
 from hypersigma.finetune import FinetuneConfig
 from hypersigma.pretrain import PretrainConfig
 from storage import store
-from storage.schema import SCENE_ATTRS
+from storage.schema import FOOTPRINT_COORDS, SCENE_ATTRS
 from storage.shards import write_shards
 
 CLASSES = ["water", "grass", "soil"]
@@ -126,6 +126,7 @@ def make_tiles(scene_id, sensor, cube):
             "lon": ("tile", 15 + col * 1e-4 if known else np.full(len(col), np.nan)),
             "lat": ("tile", 50 - row * 1e-4 if known else np.full(len(col), np.nan)),
             "split": ("tile", np.array(SPLIT_OF_COLUMN)[col // 64]),
+            **{name: ("tile", np.full(len(col), np.nan, "f4")) for name in FOOTPRINT_COORDS},
             "valid_fraction": ("tile", valid.mean((1, 2)).astype("f4")),
         },
         attrs=attrs,
