@@ -54,11 +54,11 @@ def test_each_fault_is_what_it_says(objects, location, proxy, fault):
 
 
 def test_builds_through_faults(location, objects, proxy, monkeypatch):
-    run_builds(location, objects, proxy, monkeypatch, builds=4, rate=0.03)
+    run_builds(location, objects, proxy, monkeypatch, builds=6, rate=0.01)
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("rate", [0.01, 0.03, 0.06])
+@pytest.mark.parametrize("rate", [0.01, 0.03, 0.05])
 def test_many_builds_through_faults(location, objects, proxy, monkeypatch, rate):
     run_builds(location, objects, proxy, monkeypatch, builds=20, rate=rate)
 
