@@ -17,6 +17,8 @@ class Services:
     """What a subprocess needs to reach it all, beside PATH and the like."""
 
     bucket: str
+    pool: str
+    """The work pool whose runs a Prefect worker starts."""
 
 
 @pytest.fixture(scope="session")
@@ -55,10 +57,12 @@ def dask_cluster(compose, objects, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def services(compose, objects, prefect_server, dask_cluster):
-    """All of them at once."""
+def services(compose, objects, prefect_server, dask_cluster, tmp_path_factory):
+    """All of them at once, and a Prefect worker that reaches them."""
     env = {**objects, **prefect_server, **dask_cluster}
-    return Services(env, by_hand.bucket(compose))
+    folder = tmp_path_factory.mktemp("worker")
+    with by_hand.prefect_worker(compose, folder, env) as pool:
+        yield Services(env, by_hand.bucket(compose), pool)
 
 
 @pytest.fixture

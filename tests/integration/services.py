@@ -163,6 +163,19 @@ def dask_cluster(compose: Compose, folder: Path, env: dict[str, str]) -> Iterato
         yield {"DASK_SCHEDULER_ADDRESS": settings["DASK_SCHEDULER_ADDRESS"]}
 
 
+@contextmanager
+def prefect_worker(compose: Compose, folder: Path, env: dict[str, str]) -> Iterator[str]:
+    """Run the worker that starts scheduled runs, with `env`; yield its work pool's name."""
+    service = compose["services"]["worker"]
+    (port,) = free_ports(1)
+    own = {"PREFECT_WORKER_WEBSERVER_HOST": "127.0.0.1", "PREFECT_WORKER_WEBSERVER_PORT": str(port)}
+    all_env = environment(**{**env, **own, "PREFECT_HOME": str(folder / "worker")})
+    command = service["command"]
+    healthy = answers(_health_url(service, port))
+    with running("worker", command, healthy, folder=folder, env=all_env):
+        yield command[command.index("--pool") + 1]
+
+
 def _do(command: list[str], env: dict[str, str], folder: Path) -> None:
     done = subprocess.run(command, env=env, cwd=folder, capture_output=True, text=True)
     if done.returncode:

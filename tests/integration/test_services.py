@@ -17,6 +17,7 @@ from obstore.store import S3Store
 
 from storage import store, work
 from tests.integration.processes import ROOT, environment
+from tests.integration.services import postgres_programs
 from tests.storage.tiles import build, make_store, make_tiles
 
 
@@ -96,12 +97,13 @@ def test_of_two_commits_on_one_head_the_second_is_refused(location):
     assert set(store.scenes(repo)) == {"s1", "s2", "s3"}
 
 
-def test_prefect_keeps_its_state_in_postgres_behind_a_password(services, tmp_path):
+def test_prefect_keeps_its_state_in_postgres_behind_a_password(
+    services, compose, postgres, tmp_path
+):
     url = services.env["PREFECT_API_URL"]
     with pytest.raises(urllib.error.HTTPError, match="401"):
         urllib.request.urlopen(f"{url}/version")
     code = (
-        "from prefect.client.orchestration import get_client\n"
         "from prefect.variables import Variable\n"
         "Variable.set('place', 'here')\n"
         "print(Variable.get('place'))"
@@ -114,6 +116,53 @@ def test_prefect_keeps_its_state_in_postgres_behind_a_password(services, tmp_pat
         text=True,
     )
     assert done.stdout.split() == ["here"], done.stderr
+    settings = compose["services"]["postgres"]["environment"]
+    query = [
+        f"{postgres_programs()}/psql",
+        "--host=127.0.0.1",
+        f"--port={postgres}",
+        "--no-password",
+    ]
+    query += [f"--username={settings['POSTGRES_USER']}", settings["POSTGRES_DB"]]
+    query += ["--tuples-only", "--command=select name, value from variable"]
+    refused = subprocess.run(query, env=environment(), capture_output=True, text=True)
+    assert "no password supplied" in refused.stderr
+    env = environment(PGPASSWORD=settings["POSTGRES_PASSWORD"])
+    stored = subprocess.run(query, env=env, capture_output=True, text=True, check=True).stdout
+    assert stored.split() == ["place", "|", '"here"']
+
+
+FLOW = """
+import os
+from prefect import flow
+
+@flow
+def where():
+    print(os.environ["AWS_ENDPOINT_URL"], os.environ["DASK_SCHEDULER_ADDRESS"])
+    return 7
+"""
+
+RUN = """
+import sys
+from prefect import flow
+from prefect.deployments import run_deployment
+
+source = flow.from_source(source=sys.argv[1], entrypoint="a_flow.py:where")
+source.deploy("d", work_pool_name=sys.argv[2], print_next_steps=False)
+print(run_deployment("where/d", timeout=90, poll_interval=1).state_name)
+"""
+
+
+def test_the_prefect_worker_runs_what_is_deployed(services, tmp_path):
+    (tmp_path / "a_flow.py").write_text(FLOW)
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, str(tmp_path), services.pool],
+        env=environment(**services.env),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.split()[-1:] == ["Completed"], done.stdout + done.stderr
 
 
 def test_workers_reach_the_store(services, location):
