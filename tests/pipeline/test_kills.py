@@ -1,0 +1,35 @@
+"""A build that is killed at any instant loses nothing, doubles nothing, shows no half version."""
+
+from collections import Counter
+
+import pytest
+
+from tests.pipeline import kills
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory):
+    return kills.undisturbed(tmp_path_factory.mktemp("undisturbed") / "world")
+
+
+def test_versions_of_the_undisturbed_build(expected):
+    assert list(expected) == ["v1", "v2", "v3"]
+    assert [sorted(version[4]) for version in expected.values()] == [
+        ["a", "b", "c"], ["a", "c", "d"], ["a", "b", "c", "d", "e", "f"],
+    ]  # fmt: skip
+
+
+def test_a_few_kills(tmp_path, expected):
+    died = kills.disturbed(tmp_path / "w", tmp_path / "w" / "store", expected, 2, seed=1)
+    assert sum(died.values()) >= 3
+
+
+@pytest.mark.soak
+def test_sixty_kills(tmp_path, expected):
+    died, seed = Counter(), 100
+    while sum(died.values()) < 60:
+        world = tmp_path / f"w{seed}"
+        died += kills.disturbed(world, world / "store", expected, 6, seed)
+        seed += 1
+    print(dict(died))  # noqa: T201
+    assert len(died) > 10
