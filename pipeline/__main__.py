@@ -15,6 +15,7 @@ from rich.table import Table
 import configs
 from pipeline import synth
 from pipeline.build import BuildReport, DatasetConfig, build_dataset
+from pipeline.commands.audit import audit
 from pipeline.commands.output import (
     ConfigArgument,
     JsonOption,
@@ -225,6 +226,9 @@ def shards(
         manifest = shard_files.write_shards(location, folder, version=version)
         tiles = sum(shard["samples"] for shard in manifest["shards"])
         say(f"{tiles} tiles of {manifest['version']} in {len(manifest['shards'])} shards: {folder}")
+
+
+app.command(epilog="Example: hypersigma-data audit demo/store --out certificate.json")(audit)
 
 
 def flow(*arguments: str) -> int:
