@@ -16,6 +16,7 @@ import configs
 from pipeline import synth
 from pipeline.build import DatasetConfig, build_dataset
 from pipeline.commands import builds
+from pipeline.commands.audit import audit
 from pipeline.commands.output import (
     ConfigArgument,
     JsonOption,
@@ -232,6 +233,9 @@ def shards(
         manifest = shard_files.write_shards(location, folder, version=version)
         tiles = sum(shard["samples"] for shard in manifest["shards"])
         say(f"{tiles} tiles of {manifest['version']} in {len(manifest['shards'])} shards: {folder}")
+
+
+app.command(epilog="Example: hypersigma-data audit demo/store --out certificate.json")(audit)
 
 
 def flow(*arguments: str) -> int:
