@@ -27,6 +27,7 @@ from pipeline.commands.output import (
     said_in_words,
     say,
 )
+from pipeline.commands.query import query
 from pipeline.inspect import inspect_scene
 from pipeline.readers import open_scene, verify
 from pipeline.recipe import load_recipe
@@ -215,6 +216,11 @@ def shards(
         manifest = shard_files.write_shards(location, folder, version=version)
         tiles = sum(shard["samples"] for shard in manifest["shards"])
         say(f"{tiles} tiles of {manifest['version']} in {len(manifest['shards'])} shards: {folder}")
+
+
+app.command(epilog="Example: hypersigma-data query \"cloud < 0.1 and sensor = 'ahsi'\" demo/store")(
+    query
+)
 
 
 def flow(*arguments: str) -> int:

@@ -1,0 +1,165 @@
+"""Where tiles and scenes lie on Earth, as polygons of longitude and latitude."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+type Floats = NDArray[np.float64]
+
+VECTORS = ("right_east", "right_north", "down_east", "down_north")
+"""Columns on tile: from its centre to the middle of its right and lower edge [m]."""
+_METRES_PER_DEGREE = 111195.08
+"""Of latitude, on the sphere of radius 6371.0088 km, as in the splits' grid."""
+
+_FLAT = 1e-10
+"""Points on one line, but for rounding, enclose less [deg2]; about a square metre."""
+
+
+def tile_corners(tiles: Mapping[str, NDArray[Any]]) -> Floats:
+    """Return the corners (tile, 4, 2) of tiles as lon, lat [deg], in order around each.
+
+    Args:
+        tiles: `lon`, `lat` of the centres [deg] and `VECTORS` [m, east and north], each (tile).
+            A tile whose place or whose vectors are unknown, or that has none, is NaN.
+    """
+    lon, lat = (np.asarray(tiles[name], "f8") for name in ("lon", "lat"))
+    if not set(VECTORS) <= set(tiles):
+        return np.full((lon.size, 4, 2), np.nan)
+    right_e, right_n, down_e, down_n = (np.asarray(tiles[name], "f8") for name in VECTORS)
+    sides = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]], "f8")
+    east = right_e[:, None] * sides[:, 0] + down_e[:, None] * sides[:, 1]
+    north = right_n[:, None] * sides[:, 0] + down_n[:, None] * sides[:, 1]
+    widest = np.cos(np.radians(np.clip(lat, -89.9, 89.9)))[:, None]
+    return np.stack(
+        [
+            lon[:, None] + east / widest / _METRES_PER_DEGREE,
+            lat[:, None] + north / _METRES_PER_DEGREE,
+        ],
+        axis=-1,
+    )
+
+
+def outline(points: Floats) -> Floats:
+    """Return the convex hull (corner, 2) of lon, lat (point, 2) [deg], counter-clockwise.
+
+    Longitudes may leave [-180, 180] where the points lie on both sides of the date line. Without
+    a corner if no point is known; one or two if they do not span an area.
+
+    Source: A. M. Andrew 1979, doi:10.1016/0020-0190(79)90072-3 (monotone chain).
+    """
+    known = points[np.isfinite(points).all(axis=1)]
+    if not len(known):
+        return known
+    first = known[0, 0]
+    known = np.column_stack([first + (known[:, 0] - first + 180) % 360 - 180, known[:, 1]])
+    # Sorted by longitude, then latitude; each once.
+    ordered = np.unique(known, axis=0)
+    if len(ordered) < 3:
+        return ordered
+    hull = np.array([*_chain(ordered), *_chain(ordered[::-1])])
+    return hull if _area(hull) > _FLAT else ordered[[0, -1]]
+
+
+def geometry(ring: Floats) -> dict[str, Any] | None:
+    """Return a convex ring (corner, 2) [deg] as a GeoJSON geometry, cut at the date line.
+
+    None for no corner, a Point or LineString for one or two.
+
+    Source: RFC 7946, sections 3.1 and 3.1.9.
+    """
+    if len(ring) < 3:
+        places = _rounded(_wrapped(ring))
+        kind = "LineString" if len(places) == 2 else "Point"
+        return (
+            {"type": kind, "coordinates": places if kind != "Point" else places[0]}
+            if places
+            else None
+        )
+    parts = []
+    for turn in (-360.0, 0.0, 360.0):
+        part = _clipped(ring + np.array([turn, 0.0]), 180.0, 1.0)
+        part = _clipped(part, -180.0, -1.0)
+        # Of a part that only touches the line nothing is left to show.
+        if len(part) > 2 and np.ptp(part[:, 0]) > 0:
+            parts.append([_rounded(np.vstack([part, part[:1]]))])
+    if len(parts) == 1:
+        return {"type": "Polygon", "coordinates": parts[0]}
+    return {"type": "MultiPolygon", "coordinates": parts}
+
+
+def bounds(ring: Floats) -> tuple[float, float, float, float] | None:
+    """Return west, south, east, north [deg] of a ring; west > east across the date line.
+
+    Source: RFC 7946, section 5.2.
+    """
+    if not len(ring):
+        return None
+    (west, south), (east, north) = ring.min(axis=0).tolist(), ring.max(axis=0).tolist()
+    if west < -180 or east > 180:
+        west, east = ((value + 180) % 360 - 180 for value in (west, east))
+    return tuple(round(v, 6) for v in (west, south, east, north))
+
+
+def wkt(shape: Mapping[str, Any] | None) -> str | None:
+    """Return a GeoJSON geometry as well-known text.
+
+    Source: OGC 06-103r4, section 7.2.
+    """
+    if shape is None:
+        return None
+    return f"{shape['type'].upper()} {_text(shape['coordinates'], top=True)}"
+
+
+def _text(coordinates: Any, *, top: bool = False) -> str:
+    if not isinstance(coordinates[0], list):
+        pair = " ".join(f"{value:.6f}" for value in coordinates)
+        return f"({pair})" if top else pair
+    return "(" + ", ".join(_text(part) for part in coordinates) + ")"
+
+
+def _chain(points: Floats) -> list[Floats]:
+    """Return the left turns only, without the last point."""
+    chain: list[Floats] = []
+    for point in points:
+        while len(chain) > 1 and _turn(chain[-2], chain[-1], point) <= 0:
+            chain.pop()
+        chain.append(point)
+    return chain[:-1]
+
+
+def _turn(a: Floats, b: Floats, c: Floats) -> float:
+    return float((b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0]))
+
+
+def _area(ring: Floats) -> float:
+    """Return the area of a ring [deg2]."""
+    x, y = (ring - ring[0]).T
+    return float(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2
+
+
+def _clipped(ring: Floats, limit: float, side: float) -> Floats:
+    """Return the part of a convex ring where side * lon <= side * limit.
+
+    Source: Sutherland & Hodgman 1974, doi:10.1145/360767.360802.
+    """
+    kept: list[Floats] = []
+    for start, end in zip(ring, np.roll(ring, -1, axis=0), strict=True):
+        inside, next_inside = (side * (p[0] - limit) <= 0 for p in (start, end))
+        if inside:
+            kept.append(start)
+        if inside != next_inside:
+            share = (limit - start[0]) / (end[0] - start[0])
+            kept.append(np.array([limit, start[1] + share * (end[1] - start[1])]))
+    return np.array(kept).reshape(-1, 2)
+
+
+def _wrapped(ring: Floats) -> Floats:
+    return np.column_stack([(ring[:, 0] + 180) % 360 - 180, ring[:, 1]])
+
+
+def _rounded(ring: Floats) -> list[list[float]]:
+    """Return places to 6 decimals, a tenth of a metre."""
+    places: list[list[float]] = np.round(ring, 6).tolist()
+    return places
