@@ -28,6 +28,7 @@ from pipeline.commands.output import (
     say,
 )
 from pipeline.commands.query import query
+from pipeline.commands.report import report
 from pipeline.inspect import inspect_scene
 from pipeline.readers import open_scene, verify
 from pipeline.recipe import load_recipe
@@ -218,9 +219,9 @@ def shards(
         say(f"{tiles} tiles of {manifest['version']} in {len(manifest['shards'])} shards: {folder}")
 
 
-app.command(epilog="Example: hypersigma-data query \"cloud < 0.1 and sensor = 'ahsi'\" demo/store")(
-    query
-)
+_QUERY = "query \"cloud < 0.1 and sensor = 'ahsi'\" demo/store"
+app.command(epilog=f"Example: hypersigma-data {_QUERY}")(query)
+app.command(epilog="Example: hypersigma-data report demo/store demo/card --version v2")(report)
 
 
 def flow(*arguments: str) -> int:

@@ -1,5 +1,7 @@
 """Where tiles and scenes lie on Earth, as polygons of longitude and latitude."""
 
+import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,9 +12,8 @@ type Floats = NDArray[np.float64]
 
 VECTORS = ("right_east", "right_north", "down_east", "down_north")
 """Columns on tile: from its centre to the middle of its right and lower edge [m]."""
-_METRES_PER_DEGREE = 111195.08
-"""Of latitude, on the sphere of radius 6371.0088 km, as in the splits' grid."""
-
+_RADIUS, _ECCENTRICITY2 = 6378137.0, 6.69437999014e-3
+"""Of the WGS84 ellipsoid [m], [1] (NIMA TR8350.2, tables 3.1 and 3.3)."""
 _FLAT = 1e-10
 """Points on one line, but for rounding, enclose less [deg2]; about a square metre."""
 
@@ -31,14 +32,8 @@ def tile_corners(tiles: Mapping[str, NDArray[Any]]) -> Floats:
     sides = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]], "f8")
     east = right_e[:, None] * sides[:, 0] + down_e[:, None] * sides[:, 1]
     north = right_n[:, None] * sides[:, 0] + down_n[:, None] * sides[:, 1]
-    widest = np.cos(np.radians(np.clip(lat, -89.9, 89.9)))[:, None]
-    return np.stack(
-        [
-            lon[:, None] + east / widest / _METRES_PER_DEGREE,
-            lat[:, None] + north / _METRES_PER_DEGREE,
-        ],
-        axis=-1,
-    )
+    east_metres, north_metres = (size[:, None] for size in _degree(lat))
+    return np.stack([lon[:, None] + east / east_metres, lat[:, None] + north / north_metres], -1)
 
 
 def outline(points: Floats) -> Floats:
@@ -112,6 +107,20 @@ def wkt(shape: Mapping[str, Any] | None) -> str | None:
     return f"{shape['type'].upper()} {_text(shape['coordinates'], top=True)}"
 
 
+def from_wkt(text: str | None) -> dict[str, Any] | None:
+    """Return what `wkt` wrote as a GeoJSON geometry."""
+    if text is None:
+        return None
+    kind, _, rest = text.partition(" ")
+    numbers = re.sub(r"(-?[0-9.]+) (-?[0-9.]+)", r"[\1, \2]", rest)
+    coordinates = json.loads(numbers.translate(str.maketrans("()", "[]")))
+    name = _KINDS[kind]
+    return {"type": name, "coordinates": coordinates[0] if name == "Point" else coordinates}
+
+
+_KINDS = {n.upper(): n for n in ("Point", "LineString", "Polygon", "MultiPolygon")}
+
+
 def _text(coordinates: Any, *, top: bool = False) -> str:
     if not isinstance(coordinates[0], list):
         pair = " ".join(f"{value:.6f}" for value in coordinates)
@@ -131,6 +140,18 @@ def _chain(points: Floats) -> list[Floats]:
 
 def _turn(a: Floats, b: Floats, c: Floats) -> float:
     return float((b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0]))
+
+
+def _degree(lat: Floats) -> tuple[Floats, Floats]:
+    """Return the lengths of a degree of longitude and of latitude [m] at latitudes [deg].
+
+    Source: Snyder 1987, USGS Professional Paper 1395, formulas (4-18) to (4-20).
+    """
+    angle = np.radians(np.clip(lat, -89.9, 89.9))
+    bulge = 1 - _ECCENTRICITY2 * np.sin(angle) ** 2
+    east = _RADIUS * np.cos(angle) / np.sqrt(bulge)
+    north = _RADIUS * (1 - _ECCENTRICITY2) / bulge**1.5
+    return np.radians(east), np.radians(north)
 
 
 def _area(ring: Floats) -> float:
