@@ -32,6 +32,7 @@ class Bands:
 
     split: str
     """Of which they are: "train", or "all" for a sensor that has no tile there."""
+    units: str
     number: np.ndarray
     wavelength: np.ndarray
     """[nm]."""
@@ -47,12 +48,13 @@ class Card:
     """One version of a dataset."""
 
     location: str
-    """The store."""
+    """The store, as the reader of the card can name it."""
     dataset: str
     version: Version
     history: tuple[Version, ...]
     """All versions, oldest first."""
-    recipe: Mapping[str, Any]
+    recipe: str
+    """As the store has it: JSON, or text that somebody else wrote."""
     tiles: pa.Table
     """As `storage.export.tile_table` returns it."""
     scenes: pa.Table
@@ -125,7 +127,7 @@ def gather(
         dataset=str(group.attrs["dataset"]),
         version=chosen,
         history=tuple(versions(repo)),
-        recipe=json.loads(str(group.attrs["recipe"])),
+        recipe=str(group.attrs["recipe"]),
         tiles=tiles,
         scenes=scenes,
         spectral={name: _spectral(node) for name, node in nodes.items()},
@@ -176,18 +178,19 @@ def _spectral(scene: zarr.Group) -> dict[str, list[float]]:
 def _bands(group: zarr.Group) -> dict[str, Bands]:
     """Return the version's statistics by sensor, none for a store that was made before them."""
     read = getattr(statistics, "read_statistics", None)
-    if read is None or "statistics" not in group:
+    if read is None:
         return {}
-    return {
-        sensor: Bands(
-            found.split, *(np.asarray(getattr(found, name)) for name in _STORED),
-            np.asarray(found.quantiles(QUANTILES)),
+    train, everything = (
+        read(group, split=split, probabilities=QUANTILES) for split in ("train", "all")
+    )
+    found = {}
+    for sensor in sorted(train):
+        split = "train" if train[sensor].count.any() else "all"
+        of = train[sensor] if split == "train" else everything[sensor]
+        found[sensor] = Bands(
+            split, of.units, of.band, of.wavelength, of.count, of.mean, of.std, of.quantiles
         )
-        for sensor, found in sorted(read(group).items())
-    }  # fmt: skip
-
-
-_STORED = ("band", "wavelength", "count", "mean", "std")
+    return found
 
 
 def _parsed(certificate: Any) -> Mapping[str, Any] | None:

@@ -60,13 +60,12 @@ def footprints(card: Card) -> bytes | None:
         points = corners if filled else centres[:, None]
         _scenes(axis, card.tiles, points)
         _graticule(axis, points[known].reshape(-1, 2))
-        figure.legend(
-            handles=_legend(split, filled=bool(filled)), loc="outside right upper", frameon=False
-        )
+        handles = _legend(split, filled=bool(filled))
+        axis.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
         return png(figure)
 
 
-def fan(bands: Bands, units: str) -> bytes:
+def fan(bands: Bands) -> bytes:
     """Draw the quantiles of a sensor's spectra by wavelength."""
     order = np.argsort(bands.wavelength, kind="stable")
     nm, levels = bands.wavelength[order], bands.quantiles[:, order]
@@ -82,7 +81,7 @@ def fan(bands: Bands, units: str) -> bytes:
                     nm[part], levels[low, part], levels[high, part], color=colour, lw=0
                 )
             axis.plot(nm[part], levels[2, part], color=_FAN[2], lw=1.4)
-        axis.set(xlabel="wavelength [nm]", ylabel=_QUANTITIES.get(units, units))
+        axis.set(xlabel="wavelength [nm]", ylabel=_QUANTITIES.get(bands.units, bands.units))
         axis.set_xlim(nm.min() - 30, nm.max() + 30)
         _frame(axis, nm, levels)
         figure.legend(handles=_fan_legend(), loc="outside right upper", frameon=False)
@@ -124,7 +123,9 @@ def _histogram(axis: Axes, name: str, values: Floats, split: NDArray[np.str_]) -
     known = np.isfinite(values)
     low, high = (0.0, 1.0) if name.endswith("_fraction") else _span(values[known])
     parts = [values[known & (split == part)] for part in SPLITS]
-    axis.hist(parts, 25, (low, high), stacked=True, color=list(SPLIT_COLOURS.values()), lw=0)
+    axis.hist(
+        parts, bins=25, range=(low, high), stacked=True, color=list(SPLIT_COLOURS.values()), lw=0
+    )
     unknown = int((~known).sum())
     axis.set_title(name + (f"  ({unknown} unknown)" if unknown else ""), loc="left")
     axis.yaxis.set_major_locator(MaxNLocator(4, integer=True))

@@ -143,4 +143,7 @@ def _cell(value: object) -> str:
 
 
 def _recipe(card: Card) -> str:
-    return json.dumps(card.recipe, indent=1)
+    try:
+        return json.dumps(json.loads(card.recipe), indent=1)
+    except ValueError:
+        return card.recipe

@@ -1,5 +1,6 @@
 """Writes a version's dataset card, Parquet tables, STAC and Croissant into one folder."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -63,11 +64,11 @@ def write_report(
 
 def _write(card: Card, location: Location, folder: Path, target: Path) -> None:
     store = _from(location, target)
+    card = dataclasses.replace(card, location=store)
     write_parquet(location, folder, card.version.tag)
     code = snippets(card, store)
     pictures = {"footprints": figures.footprints(card), "histograms": figures.histograms(card)}
-    units = dict(zip(*(card.scenes[name].to_pylist() for name in ("sensor", "units")), strict=True))
-    pictures |= {f"fan-{s}": figures.fan(b, units[s]) for s, b in card.bands.items()}
+    pictures |= {f"fan-{s}": figures.fan(b) for s, b in card.bands.items()}
     drawn = {name: png for name, png in pictures.items() if png}
     (folder / "index.html").write_text(page(card, drawn, code), encoding="utf-8")
     (folder / "README.md").write_text(readme(card, code), encoding="utf-8")

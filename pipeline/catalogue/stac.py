@@ -168,7 +168,7 @@ def _projection(attrs: Mapping[str, Any]) -> dict[str, Any]:
     if not attrs.get("crs"):
         return {}
     code = str(attrs["crs"])
-    named = {"proj:code": code} if code.startswith("EPSG:") else {"proj:code": None}
+    named = {"proj:code": code} if code.startswith("EPSG:") else {"proj:wkt2": code}
     return {
         **named,
         "proj:shape": list(attrs["shape"]),

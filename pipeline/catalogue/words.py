@@ -1,6 +1,7 @@
 """What the card says, as headed tables and paragraphs that its HTML and Markdown share."""
 
 import math
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -61,7 +62,7 @@ def identity(card: Card) -> Table:
             ("store", card.location),
             ("version", f"{version.tag}, snapshot {version.snapshot}"),
             ("other names", names),
-            ("written", f"{version.written_at:%Y-%m-%d %H:%M} UTC"),
+            ("written", f"on {version.written_at:%Y-%m-%d %H:%M} UTC"),
             ("recipe", f"sha256 {version.recipe_hash}"),
             ("code", f"hypersigma-pipeline {version.code_version}"),
         ],
@@ -103,14 +104,14 @@ def splits(card: Card) -> Table:
 def scenes(card: Card) -> Table:
     """Return one row a scene."""
     reasons = list(card.rejected)
-    head = ("scene", "sensor", "platform", "level", "acquired (UTC)", "sun elevation [°]",
+    head = ("scene", "sensor", "platform", "level", "acquired (UTC)", "sun [°]",
             "in", "kept", *(reason.replace("_", " ") for reason in reasons), *SPLITS)  # fmt: skip
     rows = []
     for scene in card.scenes.to_pylist():
         rejected = dict(scene["rejected"])
         rows.append((
             scene["scene_id"], scene["sensor"], scene["platform"], scene["level"],
-            f"{scene['acquired']:%Y-%m-%d %H:%M}", _number(scene["sun_elevation"], ".1f"),
+            f"{scene['acquired']:%Y-%m-%d\u00a0%H:%M}", _number(scene["sun_elevation"], ".1f"),
             scene["tiles_in"], scene["tiles_kept"],
             *(rejected.get(reason, 0) for reason in reasons), *(scene[name] for name in SPLITS),
         ))  # fmt: skip
@@ -173,10 +174,12 @@ def certificate(card: Card) -> Table | str:
     """Return what the audit found, or how it is made."""
     if card.certificate is None:
         return (
-            f"This version has no certificate. hypersigma-data audit {card.location} makes one, and "
-            "says whether places, scenes or near-duplicates are shared between splits."
+            "This version has no certificate. hypersigma-data audit "
+            f"{shlex.quote(card.location)} makes one, and says whether splits share places, "
+            "scenes or near-duplicates."
         )
-    return Table(("checked", "found"), list(_flat(card.certificate)))
+    rows = [row for row in _flat(card.certificate) if row[0] not in ("passed", "ok")]
+    return Table(("checked", "found"), rows)
 
 
 def place_note(card: Card) -> str:
@@ -195,12 +198,9 @@ def _flat(found: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str
         if isinstance(value, Mapping):
             yield from _flat(value, f"{label}: ")
         elif isinstance(value, list):
-            few = "; ".join(str(item) for item in value[:5])
-            yield (
-                label,
-                f"{len(value)}"
-                + (f": {few}" + ("; ..." if len(value) > 5 else "") if value else ""),
-            )
+            shown = "; ".join(str(item) for item in value[:5])
+            more = "; ..." if len(value) > 5 else ""
+            yield label, f"{len(value)}: {shown}{more}" if value else "none"
         else:
             yield label, _number(value, ".6g") if isinstance(value, float) else str(value)
 

@@ -26,9 +26,10 @@ table.steps { table-layout: fixed; width: 100%; font-size: .9rem; }
 table.steps td div:first-child { font-weight: 500; }
 .scroll { overflow-x: auto; max-height: 34rem; overflow-y: auto; }
 table.dense { font-size: .82rem; width: 100%; }
-table.dense th, table.dense td { padding: .2rem .9rem .2rem 0; overflow-wrap: normal; }
-table.dense th { white-space: nowrap; }
-table.dense td:first-child { overflow-wrap: anywhere; min-width: 14rem; }
+table.dense th, table.dense td { padding: .2rem .7rem .2rem 0; overflow-wrap: normal; }
+table.dense th { position: sticky; top: 0; background: #fff; vertical-align: bottom; }
+table.dense td.n { white-space: nowrap; }
+table.dense td:first-child { overflow-wrap: anywhere; min-width: 11rem; }
 pre { background: #f4f6f8; border: 1px solid var(--line); border-radius: .4rem; }
 pre { padding: .7rem 1rem; overflow-x: auto; font-size: .85rem; line-height: 1.45; }
 summary { cursor: pointer; color: var(--deep); margin: .5rem 0; }
