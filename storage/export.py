@@ -98,7 +98,7 @@ def tile_table(group: zarr.Group) -> pa.Table:
     return table.take(np.lexsort(keys)) if len(table) else table
 
 
-def scene_table(group: zarr.Group, tiles: pa.Table) -> pa.Table:
+def scene_table(group: zarr.Group, tiles: pa.Table, *, places: bool = True) -> pa.Table:
     """Return one row a scene of an opened version: `SCENE_SCHEMA`, sorted by scene.
 
     `footprint` (WKT) and `west` to `north` [deg] enclose the scene's kept tiles, or their centres
@@ -108,15 +108,16 @@ def scene_table(group: zarr.Group, tiles: pa.Table) -> pa.Table:
     Args:
         group: An opened version.
         tiles: Its `tile_table`.
+        places: Whether to count the splits and find the places, too; else they are 0 and null.
 
     Raises:
         SchemaError: A scene's `acquired` is no time.
     """
     scenes = subgroup(group, "scenes")
-    places = _places(tiles)
+    found = _places(tiles) if places else {}
     names = tiles["scene_id"].combine_chunks()
     # A scene of which no tile was kept has no rows: the index lists it all the same.
-    rows = [_row(name, dict(subgroup(scenes, name).attrs), places.get(name, {}))
+    rows = [_row(name, dict(subgroup(scenes, name).attrs), found.get(name, {}))
             for name in sorted(names.dictionary.to_pylist())]  # fmt: skip
     return pa.Table.from_pylist(rows, SCENE_SCHEMA)
 

@@ -50,10 +50,11 @@ def outline(points: Floats) -> Floats:
     first = known[0, 0]
     known = np.column_stack([first + (known[:, 0] - first + 180) % 360 - 180, known[:, 1]])
     # Sorted by longitude, then latitude; each once.
-    ordered = np.unique(known, axis=0)
+    ordered = np.unique(_outer(known), axis=0)
     if len(ordered) < 3:
         return ordered
-    hull = np.array([*_chain(ordered), *_chain(ordered[::-1])])
+    places = ordered.tolist()
+    hull = np.array([*_chain(places), *_chain(places[::-1])])
     return hull if _area(hull) > _FLAT else ordered[[0, -1]]
 
 
@@ -128,18 +129,33 @@ def _text(coordinates: Any, *, top: bool = False) -> str:
     return "(" + ", ".join(_text(part) for part in coordinates) + ")"
 
 
-def _chain(points: Floats) -> list[Floats]:
+def _outer(points: Floats) -> Floats:
+    """Return the points that are not clearly inside the octagon of the outermost in 8 directions.
+
+    Source: Akl & Toussaint 1978, doi:10.1016/0020-0190(78)90003-6.
+    """
+    way = np.arange(8) * np.pi / 4
+    east, north = np.cos(way), np.sin(way)
+    corners = points[np.argmax(points[:, :1] * east + points[:, 1:] * north, axis=0)]
+    sides = np.roll(corners, -1, axis=0) - corners
+    away = points[:, None] - corners
+    left = sides[:, 0] * away[..., 1] - sides[:, 1] * away[..., 0] > _FLAT
+    # A side without length has nothing to its left.
+    inside = (left | ~sides.any(axis=1)).all(axis=1) & sides.any()
+    return points[~inside]
+
+
+def _chain(points: list[list[float]]) -> list[list[float]]:
     """Return the left turns only, without the last point."""
-    chain: list[Floats] = []
-    for point in points:
-        while len(chain) > 1 and _turn(chain[-2], chain[-1], point) <= 0:
+    chain: list[list[float]] = []
+    for x, y in points:
+        while len(chain) > 1:
+            (ax, ay), (bx, by) = chain[-2:]
+            if (bx - ax) * (y - ay) - (by - ay) * (x - ax) > 0:
+                break
             chain.pop()
-        chain.append(point)
+        chain.append([x, y])
     return chain[:-1]
-
-
-def _turn(a: Floats, b: Floats, c: Floats) -> float:
-    return float((b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0]))
 
 
 def _degree(lat: Floats) -> tuple[Floats, Floats]:

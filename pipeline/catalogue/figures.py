@@ -27,6 +27,12 @@ _WIDTH = 10.5
 """Of a figure [in]."""
 _WIDE = 8.0
 """A map of more degrees shows tiles as points: their outlines would be too small to be seen."""
+_MANY = 50_000
+"""More tiles are shown as points, too."""
+_MANY_SCENES = 200
+"""Outlines of more scenes would hide the points."""
+_PIXELS = 1000
+"""Of a map's longer side, about."""
 _GAP = 3.0
 """Times the median step of wavelength, from which on no line is drawn between two bands."""
 
@@ -42,25 +48,23 @@ def footprints(card: Card) -> bytes | None:
     split = np.asarray(card.tiles["split"].to_numpy())
     shown = corners[np.isfinite(corners).all(axis=(1, 2))]
     extent = np.ptp(centres[known], axis=0).max()
-    filled = len(shown) and extent <= _WIDE
+    filled = bool(0 < len(shown) <= _MANY and extent <= _WIDE)
     with mpl.rc_context(LOOK):
         figure = Figure(figsize=(_WIDTH, 6.6), layout="constrained")
         axis = figure.subplots()
-        for name in SPLITS:
-            here = known & (split == name)
-            if filled:
+        if filled:
+            for name in SPLITS:
                 colour = SPLIT_COLOURS[name]
-                axis.add_collection(
-                    PolyCollection(
-                        corners[here], facecolor=(colour, 0.55), edgecolor=colour, lw=0.8
-                    )
-                )
-            else:
-                axis.plot(*centres[here].T, ".", ms=5, color=SPLIT_COLOURS[name], alpha=0.8)
+                here = corners[known & (split == name)]
+                face = (colour, 0.55)
+                axis.add_collection(PolyCollection(here, facecolor=face, edgecolor=colour, lw=0.8))
+        else:
+            _points(axis, centres[known], split[known], float(extent))
         points = corners if filled else centres[:, None]
-        _scenes(axis, card.tiles, points)
+        if outlines := len(card.scenes) <= _MANY_SCENES:
+            _scenes(axis, card.tiles, points)
         _graticule(axis, points[known].reshape(-1, 2))
-        handles = _legend(split, filled=bool(filled))
+        handles = _legend(split, filled=filled)[: None if outlines else len(SPLITS)]
         axis.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
         return png(figure)
 
@@ -143,6 +147,17 @@ def _together(points: Floats) -> Floats:
     if known.size and np.ptp(known) > 180 and np.ptp(known % 360) < 180:
         points = np.stack([lon % 360, points[..., 1]], axis=-1)
     return points
+
+
+def _points(axis: Axes, places: Floats, split: NDArray[np.str_], extent: float) -> None:
+    """Draw centres (tile, 2) as points, one a pixel and split, none of the splits on top."""
+    code = np.select([split == name for name in SPLITS], range(len(SPLITS)))
+    cell = np.round(places / max(extent, 1e-3) * _PIXELS).astype(np.int64)
+    _, first = np.unique(np.column_stack([cell, code]), axis=0, return_index=True)
+    first = np.random.default_rng(0).permutation(first)
+    colours = np.array([SPLIT_COLOURS[name] for name in SPLITS])[code[first]]
+    lon, lat = places[first].T
+    axis.scatter(lon, lat, s=9 if len(first) < 2000 else 3, c=colours.tolist(), lw=0)
 
 
 def _scenes(axis: Axes, tiles: pa.Table, points: Floats) -> None:

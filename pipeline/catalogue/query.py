@@ -101,7 +101,7 @@ def _filtered(
 
 
 def _with_scenes(group: zarr.Group, tiles: pa.Table) -> pa.Table:
-    scenes = scene_table(group, tiles)
+    scenes = scene_table(group, tiles, places=False)
     names = {name: number for number, name in enumerate(scenes["scene_id"].to_pylist())}
     code = tiles["scene_id"].combine_chunks()
     place = pa.array([names[name] for name in code.dictionary.to_pylist()], pa.int32())

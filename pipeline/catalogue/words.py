@@ -2,7 +2,6 @@
 
 import math
 import shlex
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -95,9 +94,9 @@ def counts(card: Card) -> Table:
 
 def splits(card: Card) -> Table:
     """Return tiles by sensor and split."""
-    sensor, split = (card.tiles[name].to_pylist() for name in ("sensor", "split"))
-    count = Counter(zip(sensor, split, strict=True))
-    rows = [(s, *(count[s, name] for name in SPLITS)) for s in card.sensors]
+    pairs = card.tiles.group_by(["sensor", "split"]).aggregate([([], "count_all")]).to_pylist()
+    count = {(pair["sensor"], pair["split"]): pair["count_all"] for pair in pairs}
+    rows = [(s, *(count.get((s, name), 0) for name in SPLITS)) for s in card.sensors]
     return Table(("sensor", *SPLITS), rows)
 
 
@@ -185,7 +184,10 @@ def certificate(card: Card) -> Table | str:
 def place_note(card: Card) -> str:
     """Return what the map shows."""
     if card.outlined:
-        return "Tiles as they lie on the ground; dashed, the hull of each scene's kept tiles."
+        return (
+            "Tiles as they lie on the ground, or points where they are too many or too far apart "
+            "for outlines. Dashed, if it can be drawn: the hull of each scene's kept tiles."
+        )
     return (
         "This version stores the tiles' centres, not their outlines: points are centres, and "
         "dashed is the hull of each scene's, which is half a tile too small on each side."

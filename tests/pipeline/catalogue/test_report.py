@@ -247,3 +247,14 @@ def test_map_brings_both_sides_of_the_date_line_together():
     lon = np.array([179.9, -179.9, np.nan])[:, None]
     points = np.stack([lon, np.zeros((3, 1))], axis=-1)
     assert np.nanmax(figures._together(points)[..., 0]) == pytest.approx(180.1)
+
+
+def test_a_map_of_the_world_is_drawn_in_points(location, monkeypatch):
+    drawn = []
+    real = figures._points
+    monkeypatch.setattr(figures, "_points", lambda *given: drawn.append(given) or real(*given))
+    card = gather(location)
+    assert figures.footprints(card).startswith(b"\x89PNG")
+    monkeypatch.setattr(figures, "_MANY", 12)
+    assert figures.footprints(card).startswith(b"\x89PNG")
+    assert [len(places) for _, places, *_ in drawn] == [13]
