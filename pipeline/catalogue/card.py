@@ -5,11 +5,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import icechunk
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import zarr
 
+from pipeline.catalogue.certificate import check_same
 from storage import statistics
 from storage.export import pinned, scene_table, tile_table
 from storage.footprints import VECTORS
@@ -121,7 +123,9 @@ def gather(
     repo = open_repository(location)
     names = scenes["scene_id"].to_pylist()
     nodes = {name: subgroup(group, f"scenes/{name}") for name in names}
-    metadata = next(repo.ancestry(snapshot_id=chosen.snapshot)).metadata
+    found = _parsed(certificate or version_metadata(repo, chosen).get("certificate"))
+    if found is not None:
+        check_same(found, chosen)
     return Card(
         location=str(location),
         dataset=str(group.attrs["dataset"]),
@@ -136,7 +140,7 @@ def gather(
             for name, node in nodes.items()
         },
         bands=_bands(group),
-        certificate=_parsed(certificate or metadata.get("certificate")),
+        certificate=found,
     )
 
 
@@ -169,6 +173,11 @@ def reconcile(version: Version, tiles: pa.Table, scenes: pa.Table) -> None:
             f"counts of {version.tag} do not add up: {'; '.join(wrong[:5])}{more}; "
             "no report is written of it: build those scenes again, or report an older version"
         )
+
+
+def version_metadata(repo: icechunk.Repository, version: Version) -> dict[str, Any]:
+    """Return what a version's commit says of it."""
+    return next(repo.ancestry(snapshot_id=version.snapshot)).metadata
 
 
 def _spectral(scene: zarr.Group) -> dict[str, list[float]]:

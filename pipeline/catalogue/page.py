@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 
-from pipeline.catalogue import words
+from pipeline.catalogue import certificate, words
 from pipeline.catalogue.card import Card
 from pipeline.qa import html
 
@@ -63,7 +63,7 @@ def page(card: Card, pictures: Mapping[str, bytes], snippets: Snippets) -> str:
 
 def readme(card: Card, snippets: Snippets) -> str:
     """Return the card as Markdown; its figures are in `index.html`."""
-    found = words.certificate(card)
+    found = card.certificate
     lines = [
         f"# {card.dataset} {card.version.tag}",
         words.one_line(card),
@@ -73,8 +73,9 @@ def readme(card: Card, snippets: Snippets) -> str:
         _markdown(words.counts(card)),
         "## Splits",
         _markdown(words.splits(card)),
-        f"### Certificate: {words.verdict(card)}",
-        found if isinstance(found, str) else _markdown(found),
+        f"### Certificate: {certificate.verdict(found)}",
+        *([certificate.how(card.location)] if found is None else certificate.remarks(found)),
+        *([_markdown(words.Table(("checked", "found"), certificate.rows(found)))] if found else []),
         "## Band statistics",
         *(
             [f"- {words.bands_in_words(s, b)}" for s, b in card.bands.items()]
@@ -97,9 +98,12 @@ def readme(card: Card, snippets: Snippets) -> str:
 
 
 def _certificate(card: Card) -> list[str]:
-    found = words.certificate(card)
-    shown = html.paragraph(found) if isinstance(found, str) else _table(found)
-    return [html.heading(f"Splits' certificate: {words.verdict(card)}"), shown]
+    found = card.certificate
+    head = html.heading(f"Splits' certificate: {certificate.verdict(found)}")
+    if found is None:
+        return [head, html.paragraph(certificate.how(card.location))]
+    said = [html.paragraph(text) for text in certificate.remarks(found)]
+    return [head, *said, html.table(("checked", "found"), certificate.rows(found))]
 
 
 def _spectra(card: Card, pictures: Mapping[str, bytes]) -> list[str]:

@@ -1,13 +1,12 @@
 """What the card says, as headed tables and paragraphs that its HTML and Markdown share."""
 
 import math
-import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from pipeline.catalogue import certificate
 from pipeline.catalogue.card import QUANTILES, Bands, Card
 from pipeline.catalogue.licences import licence
 from storage.schema import SPLITS, TILE_SIZE
@@ -47,7 +46,7 @@ def headlines(card: Card) -> list[tuple[str, str]]:
         (f"{len(card.tiles):,}", "tiles"),
         (" / ".join(f"{count[name]:,}" for name in SPLITS), " / ".join(SPLITS)),
         (f"{kept / max(entered, 1):.0%}", "of the windows kept"),
-        (verdict(card), "splits' audit"),
+        (certificate.verdict(card.certificate), "splits' audit"),
     ]
 
 
@@ -161,26 +160,6 @@ def history(card: Card) -> Table:
     )  # fmt: skip
 
 
-def verdict(card: Card) -> str:
-    """Return what the audit said in a word."""
-    if card.certificate is None:
-        return "not run"
-    passed = card.certificate.get("passed", card.certificate.get("ok"))
-    return {True: "passed", False: "breached"}.get(passed, "see below")
-
-
-def certificate(card: Card) -> Table | str:
-    """Return what the audit found, or how it is made."""
-    if card.certificate is None:
-        return (
-            "This version has no certificate. hypersigma-data audit "
-            f"{shlex.quote(card.location)} makes one, and says whether splits share places, "
-            "scenes or near-duplicates."
-        )
-    rows = [row for row in _flat(card.certificate) if row[0] not in ("passed", "ok")]
-    return Table(("checked", "found"), rows)
-
-
 def place_note(card: Card) -> str:
     """Return what the map shows."""
     if card.outlined:
@@ -192,19 +171,6 @@ def place_note(card: Card) -> str:
         "This version stores the tiles' centres, not their outlines: points are centres, and "
         "dashed is the hull of each scene's, which is half a tile too small on each side."
     )
-
-
-def _flat(found: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
-    for name, value in found.items():
-        label = f"{before}{name.replace('_', ' ')}"
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{label}: ")
-        elif isinstance(value, list):
-            shown = "; ".join(str(item) for item in value[:5])
-            more = "; ..." if len(value) > 5 else ""
-            yield label, f"{len(value)}: {shown}{more}" if value else "none"
-        else:
-            yield label, _number(value, ".6g") if isinstance(value, float) else str(value)
 
 
 def _by_split(card: Card) -> dict[str, int]:

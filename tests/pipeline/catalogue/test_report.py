@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from pipeline.__main__ import app
 from pipeline.catalogue import card as cards
-from pipeline.catalogue import figures, report, stac, words
+from pipeline.catalogue import certificate, figures, report, stac, words
 from pipeline.catalogue.card import gather
 from pipeline.catalogue.report import write_report
 from storage.schema import SchemaError
@@ -21,7 +21,19 @@ from tests.storage.test_export import dated
 from tests.storage.tiles import build, make_store
 
 pytestmark = pytest.mark.usefixtures("no_statistics")
-CERTIFICATE = {"passed": True, "minimum_distance_m": 1043.5, "shared": {"scenes": 0}, "near": []}
+CERTIFICATE = {
+    "passed": True,
+    "promised_m": 1000.0,
+    "places": [
+        {"splits": ["train", "val"], "distance_m": 1043.54},
+        {"splits": ["train", "test"], "distance_m": None},
+    ],
+    "scenes_in_several_splits": 2,
+    "copies": {"across_splits": 0},
+    "shares": {"all": {"train": 0.75, "val": 0.25}},
+    "breaches": [],
+    "warnings": ["few tiles"],
+}
 
 
 def read(path):
@@ -119,14 +131,32 @@ def test_an_older_store_says_what_it_lacks(tmp_path):
 
 
 def test_certificate_is_shown(location, tmp_path):
-    card = write_report(location, tmp_path / "card", None, CERTIFICATE)
-    assert words.verdict(card) == "passed"
-    assert words.certificate(card).rows == [
-        ("minimum distance m", "1043.5"),
-        ("shared: scenes", "0"),
-        ("near", "none"),
+    write_report(location, tmp_path / "card", None, CERTIFICATE)
+    text = (tmp_path / "card/index.html").read_text(encoding="utf-8")
+    assert "certificate: passed" in text
+    assert "Warning: few tiles" in text
+    assert certificate.rows(CERTIFICATE) == [
+        ("least distance promised between splits", "1000.0 m"),
+        ("nearest tiles of train and val", "1043.5 m"),
+        ("nearest tiles of train and test", "one has no tile"),
+        ("scenes with tiles in several splits", "2"),
+        ("near-duplicates across splits", "0"),
+        ("shares", "train 75.0%, val 25.0%"),
     ]
-    assert words.verdict(gather(location, None, {"passed": False})) == "breached"
+    assert certificate.verdict({"passed": False}) == "BREACHED"
+
+
+def test_refuses_the_certificate_of_another_version(location):
+    other = CERTIFICATE | {"version": "v1", "snapshot": gather(location, "v1").version.snapshot}
+    assert gather(location, "v1", other).certificate == other
+    with pytest.raises(SchemaError, match=r"the certificate is of v1, snapshot .* expected v2"):
+        gather(location, "v2", other)
+
+
+def test_the_certificate_of_the_version_itself_is_found(location, monkeypatch):
+    stored = {"certificate": json.dumps(CERTIFICATE)}
+    monkeypatch.setattr(cards, "version_metadata", lambda *_: stored)
+    assert gather(location).certificate == CERTIFICATE
 
 
 def test_stac_is_valid_and_hangs_together(location, tmp_path):
