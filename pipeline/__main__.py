@@ -30,6 +30,8 @@ from pipeline.commands.output import (
     said_in_words,
     say,
 )
+from pipeline.commands.query import query
+from pipeline.commands.report import report
 from pipeline.inspect import inspect_scene
 from pipeline.readers import open_scene, verify
 from pipeline.recipe import load_recipe
@@ -236,6 +238,9 @@ def shards(
 
 
 app.command(epilog="Example: hypersigma-data audit demo/store --out certificate.json")(audit)
+_QUERY = "query \"cloud < 0.1 and sensor = 'ahsi'\" demo/store"
+app.command(epilog=f"Example: hypersigma-data {_QUERY}")(query)
+app.command(epilog="Example: hypersigma-data report demo/store demo/card --version v2")(report)
 
 
 def flow(*arguments: str) -> int:
