@@ -19,6 +19,7 @@ from icechunk.session import ForkSession
 from pydantic import ConfigDict
 
 from pipeline import readers
+from pipeline.alerts import AlertsConfig
 from pipeline.coordinator import Coordinator, Ingested
 from pipeline.engines import Runner, Work, in_turn, on_dask
 from pipeline.plan import Failure, Known, Plan, Task, make_plan, retired
@@ -53,6 +54,12 @@ class DatasetConfig:
     that is not mounted must not empty the dataset."""
     dask: str = field(default_factory=lambda: os.environ.get("DASK_SCHEDULER_ADDRESS", ""))
     """Address of a Dask scheduler, `tcp://host:8786`, whose workers make the tiles; "": here."""
+    shards: Path | None = None
+    """Where a scheduled run puts the shards of a new version, `<shards>/<version>`; None: none."""
+    report: Path | None = None
+    """Where it puts the version's dataset card, `<report>/<version>`; None: none."""
+    alerts: AlertsConfig = field(default_factory=AlertsConfig)
+    """Whom it tells of failures and quarantine."""
 
 
 @dataclass(frozen=True)

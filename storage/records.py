@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 import obstore
+from obstore.exceptions import NotFoundError
 
 from storage.location import Location, files_beside
 
@@ -34,6 +35,16 @@ class Records:
                 if record is not None:
                     found[record.pop("name")] = record
         return found
+
+    def get(self, name: str) -> dict[str, Any] | None:
+        """Return one, None if it is not there or no JSON object."""
+        try:
+            record = _parse(bytes(obstore.get(self._files, _key(name)).bytes()))
+        except (NotFoundError, FileNotFoundError):
+            return None
+        if record is not None:
+            record.pop("name")
+        return record
 
     def put(self, name: str, record: dict[str, Any]) -> None:
         """Write one."""

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from prefect import flow, task
-from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.task_runners import ThreadPoolTaskRunner
 
@@ -15,6 +14,7 @@ import configs
 from pipeline.build import BuildReport, DatasetConfig, build_dataset
 from pipeline.coordinator import Ingested
 from pipeline.engines import Outcome, Work, failure
+from pipeline.flows.artefacts import show_build
 from pipeline.plan import Task
 from storage.schema import SchemaError
 
@@ -85,8 +85,9 @@ def build_flow(config_path: str, overrides: Sequence[str] = ()) -> BuildReport:
     Raises:
         ScenesFailedError: At the end, naming every scene that failed; the others are published.
     """
-    report = build_dataset(configs.load(DatasetConfig, config_path, overrides), run_as_tasks)
-    create_markdown_artifact(key="build", markdown=report.to_markdown())
+    config = configs.load(DatasetConfig, config_path, overrides)
+    report = build_dataset(config, None if config.dask else run_as_tasks)
+    show_build(config, report)
     if report.failures:
         raise ScenesFailedError(report)
     return report

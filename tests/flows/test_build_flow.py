@@ -1,46 +1,12 @@
 """The flow wraps the same plain functions: a task a scene, failures reported and not fatal."""
 
 import json
-from pathlib import Path
 
 import pytest
-import yaml
 
-from pipeline import build, plan
 from storage import store
-from storage.schema import SceneError
-from tests.scenes import small_scene
 
 pytestmark = pytest.mark.prefect
-
-
-@pytest.fixture
-def config(tmp_path, monkeypatch):
-    """A dataset whose raw products are names alone: `bad` breaks the contract, `late` once."""
-    source = tmp_path / "raw"
-    source.mkdir()
-    tries: dict[str, int] = {}
-
-    def open_scene(path: Path):
-        tries[path.name] = tries.get(path.name, 0) + 1
-        if path.name == "bad":
-            raise SceneError(path, expected="242 bands", got="7", todo="fetch it again")
-        if path.name == "late" and tries["late"] == 1:
-            raise TimeoutError("the disk was away")
-        return small_scene(path.name, seed=len(path.name))
-
-    monkeypatch.setattr(build.readers, "find_scenes", lambda folder: sorted(folder.iterdir()))
-    for module in (build, plan):
-        monkeypatch.setattr(module, "scene_id_of_name", lambda path: path.name)
-    monkeypatch.setattr(build.readers, "open_scene", open_scene)
-    recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(
-        "name: small\nsteps: [mask: {}, normalize: {method: scale, scale: 4000}, tile: {}]"
-    )
-    file = tmp_path / "dataset.yaml"
-    settings = {"name": "small", "source": str(source), "store": str(tmp_path / "store")}
-    file.write_text(yaml.safe_dump({**settings, "recipe": str(recipe)}))
-    return file, source, tries
 
 
 def run(config_file, monkeypatch):
