@@ -1,8 +1,6 @@
 """`hypersigma-data`: raw scenes to versions, shards and schedules."""
 
 import logging
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +13,7 @@ from rich.table import Table
 import configs
 from pipeline import synth
 from pipeline.build import DatasetConfig, build_dataset
-from pipeline.commands import builds
+from pipeline.commands import builds, schedule
 from pipeline.commands.audit import audit
 from pipeline.commands.output import (
     ConfigArgument,
@@ -152,7 +150,9 @@ def build(
     with said_in_words():
         dataset = configs.load(DatasetConfig, config, overrides or ())
         if prefect:
-            raise typer.Exit(flow("build", config, *(overrides or ()), *["--json"] * as_json))
+            raise typer.Exit(
+                schedule.flow("build", config, *(overrides or ()), *["--json"] * as_json)
+            )
         report = build_dataset(dataset)
         print_build(report, as_json=as_json)
         raise typer.Exit(1 if report.failures else 0)
@@ -161,17 +161,9 @@ def build(
 app.command(epilog="Example: hypersigma-data status dataset/demo")(builds.status)
 app.command(epilog="Example: hypersigma-data retry dataset/demo --failed")(builds.retry)
 app.command(epilog="Example: hypersigma-data gc demo/store --older-than 30d")(builds.gc)
-
-
-@app.command(epilog="Example: hypersigma-data serve dataset/demo 'schedule=*/5 * * * *'")
-def serve(
-    config: ConfigArgument,
-    overrides: Annotated[list[str] | None, typer.Argument(help="section.field=value")] = None,
-) -> None:
-    """Register the build on its cron schedule and run it when due, until interrupted."""
-    with said_in_words():
-        configs.load(DatasetConfig, config, overrides or ())
-        raise typer.Exit(flow("serve", config, *(overrides or ())))
+_SERVE = "Example: hypersigma-data serve dataset/demo 'schedule=*/5 * * * *'"
+app.command(epilog=_SERVE)(schedule.serve)
+app.command(epilog="Example: hypersigma-data deploy dataset/demo")(schedule.deploy)
 
 
 @app.command(epilog="Example: hypersigma-data versions demo/store")
@@ -241,14 +233,6 @@ app.command(epilog="Example: hypersigma-data audit demo/store --out certificate.
 _QUERY = "query \"cloud < 0.1 and sensor = 'ahsi'\" demo/store"
 app.command(epilog=f"Example: hypersigma-data {_QUERY}")(query)
 app.command(epilog="Example: hypersigma-data report demo/store demo/card --version v2")(report)
-
-
-def flow(*arguments: str) -> int:
-    """Run `python -m pipeline.flows` in a process of its own and return its exit code."""
-    try:
-        return subprocess.run([sys.executable, "-m", "pipeline.flows", *arguments]).returncode
-    except KeyboardInterrupt:  # the child got it too and has ended by itself
-        return 0
 
 
 def print_drift(drifts: dict[str, dict[str, Any]]) -> None:

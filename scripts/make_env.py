@@ -16,9 +16,12 @@ def new_values() -> dict[str, str]:
         "AWS_SECRET_ACCESS_KEY": secrets.token_hex(20),
         "POSTGRES_PASSWORD": secrets.token_hex(20),
         "PREFECT_AUTH_STRING": f"builder:{secrets.token_hex(20)}",
+        "DATASET": "dataset/service",
         "RAW_SCENES": "./raw",
         "SHARDS": "./shards",
+        "REPORTS": "./reports",
         "TRAIN_CONFIG": "pretrain/spatial_base",
+        "TRAIN_VERSION": "v1",
     }
 
 
@@ -42,7 +45,7 @@ def main() -> int:
     except FileExistsError:
         print(f"{file} exists and is kept; its passwords are those of the volumes")
         return 0
-    print(f"{file} has new keys and passwords; set RAW_SCENES, SHARDS and TRAIN_CONFIG in it")
+    print(f"{file} has new keys and passwords; set DATASET, the folders and TRAIN_* in it")
     return 0
 
 

@@ -10,14 +10,17 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+import yaml
 
+import configs
+from pipeline.build import DatasetConfig
 from scripts.make_env import main, new_values, write_env
 from tests import compose
 
 ROOT = Path(__file__).parents[1]
 SERVICES = compose.filled(new_values())["services"]
 OURS = {name: service for name, service in SERVICES.items() if "build" in service}
-ONE_SHOT = {"objects-folder", "bucket", "trainer"}
+ONE_SHOT = {"objects-folder", "bucket", "deployment", "trainer"}
 """They end by themselves, so nobody can ask whether they are healthy."""
 
 LONG = {name: service for name, service in SERVICES.items() if name not in ONE_SHOT}
@@ -166,6 +169,18 @@ def test_the_health_check_asks_at_a_port_that_the_service_has(name):
 def test_volumes_of_builder_and_workers_show_them_the_same_scenes():
     assert OURS["worker"]["volumes"] == OURS["dask-worker"]["volumes"]
     assert OURS["worker"]["environment"] == OURS["dask-worker"]["environment"]
+
+
+def test_what_is_deployed_goes_to_the_pool_of_the_worker():
+    (deployment,) = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+    command = SERVICES["worker"]["command"]
+    assert deployment["work_pool"]["name"] == command[command.index("--pool") + 1]
+    assert deployment["concurrency_limit"]["limit"] == 1
+    dataset = configs.load(DatasetConfig, SERVICES["deployment"]["command"][-1])
+    assert dataset.store.startswith(f"s3://{SERVICES['bucket']['command'][-1]}/")
+    mounted = {volume.split(":")[1] for volume in SERVICES["worker"]["volumes"]}
+    assert {str(dataset.source), str(dataset.shards), str(dataset.report)} <= mounted
+    assert set(SERVICES["trainer"]["command"]) >= {f"shards={dataset.shards}/v1"}
 
 
 def test_make_env_writes_once_and_for_its_owner_alone(tmp_path, monkeypatch, capsys):

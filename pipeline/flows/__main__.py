@@ -1,7 +1,7 @@
-"""Run flows by themselves: `python -m pipeline.flows build|serve CONFIG`.
+"""Run flows by themselves: `python -m pipeline.flows build|serve|deploy CONFIG`.
 
-`hypersigma-data build --prefect` and `hypersigma-data serve` start this in a process of its own, so
-that nothing else of the pipeline knows Prefect.
+`hypersigma-data build --prefect`, `serve` and `deploy` start this in a process of its own, so that
+nothing else of the pipeline knows Prefect.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from pipeline.flows.server import prefect_server, quiet_defaults
 def main() -> int:
     """Run one flow command; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.flows", description=__doc__)
-    parser.add_argument("command", choices=("build", "serve"))
+    parser.add_argument("command", choices=("build", "serve", "deploy"))
     parser.add_argument("config", help="a dataset config, or the name of a shipped one")
     parser.add_argument("overrides", nargs="*", help="section.field=value")
     parser.add_argument("--json", action="store_true", help="print what the build did as JSON")
@@ -23,6 +23,10 @@ def main() -> int:
     quiet_defaults()
     if args.command == "serve":
         return serve(args.config, args.overrides)
+    if args.command == "deploy":
+        from pipeline.flows.deploy import deploy
+
+        return deploy(args.config, args.overrides)
     return build(args.config, args.overrides, as_json=args.json)
 
 
@@ -42,15 +46,16 @@ def build(config: str, overrides: list[str], *, as_json: bool) -> int:
 
 
 def serve(config: str, overrides: list[str]) -> int:
-    """Register the build on its schedule and run it when due, until interrupted."""
+    """Register the dataset on its schedule and run it when due, until interrupted."""
     dataset = configs.load(DatasetConfig, config, overrides)
     with prefect_server():
-        from pipeline.flows.build_dataset import build_flow
+        from pipeline.flows.dataset import ONE_AT_A_TIME, dataset_flow
 
-        build_flow.serve(
+        dataset_flow.serve(
             name=dataset.name,
             cron=dataset.schedule,
             parameters={"config_path": config, "overrides": overrides},
+            global_limit=ONE_AT_A_TIME,
         )
     return 0
 

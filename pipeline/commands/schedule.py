@@ -1,0 +1,38 @@
+"""`serve` and `deploy`: a dataset that is built when its schedule says so."""
+
+import subprocess
+import sys
+from typing import Annotated
+
+import typer
+
+import configs
+from pipeline.build import DatasetConfig
+from pipeline.commands.output import ConfigArgument, said_in_words
+
+OverridesArgument = Annotated[list[str] | None, typer.Argument(help="section.field=value")]
+
+
+def serve(config: ConfigArgument, overrides: OverridesArgument = None) -> None:
+    """Build, audit, shard and report the dataset on its cron schedule, here, until interrupted."""
+    with said_in_words():
+        configs.load(DatasetConfig, config, overrides or ())
+        raise typer.Exit(flow("serve", config, *(overrides or ())))
+
+
+def deploy(config: ConfigArgument, overrides: OverridesArgument = None) -> None:
+    """Register the same with a Prefect server, for the workers of the pool in prefect.yaml.
+
+    The server is the one at PREFECT_API_URL.
+    """
+    with said_in_words():
+        configs.load(DatasetConfig, config, overrides or ())
+        raise typer.Exit(flow("deploy", config, *(overrides or ())))
+
+
+def flow(*arguments: str) -> int:
+    """Run `python -m pipeline.flows` in a process of its own and return its exit code."""
+    try:
+        return subprocess.run([sys.executable, "-m", "pipeline.flows", *arguments]).returncode
+    except KeyboardInterrupt:  # the child got it too and has ended by itself
+        return 0
