@@ -88,6 +88,8 @@ def test_a_scheduler_that_is_not_there_is_named(tmp_path, monkeypatch):
     fake.install(monkeypatch.setattr)
     monkeypatch.setattr("pipeline.engines.CONNECT_SECONDS", 1)
     world(tmp_path / "w", "a")
-    config = configs.load(DatasetConfig, tmp_path / "w" / "dataset.yaml", ["dask=tcp://127.0.0.1:9"])
+    config = configs.load(
+        DatasetConfig, tmp_path / "w" / "dataset.yaml", ["dask=tcp://127.0.0.1:9"]
+    )
     with pytest.raises(OSError, match=r"127\.0\.0\.1:9"):
         build_dataset(config)
