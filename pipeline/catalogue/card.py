@@ -72,8 +72,8 @@ class Card:
 
     @property
     def outlined(self) -> bool:
-        """Whether the tiles' outlines are known, not their centres alone."""
-        return set(VECTORS) <= set(self.tiles.column_names)
+        """Whether the outlines of every scene's tiles are known, not their centres alone."""
+        return "centres" not in self.scenes["footprint_of"].to_pylist()
 
     @property
     def sensors(self) -> list[str]:

@@ -48,7 +48,7 @@ def footprints(card: Card) -> bytes | None:
     split = np.asarray(card.tiles["split"].to_numpy())
     shown = corners[np.isfinite(corners).all(axis=(1, 2))]
     extent = np.ptp(centres[known], axis=0).max()
-    filled = bool(0 < len(shown) <= _MANY and extent <= _WIDE)
+    filled = bool(card.outlined and 0 < len(shown) <= _MANY and extent <= _WIDE)
     with mpl.rc_context(LOOK):
         figure = Figure(figsize=(_WIDTH, 6.6), layout="constrained")
         axis = figure.subplots()

@@ -24,6 +24,11 @@ _VIEW = "https://stac-extensions.github.io/view/v1.0.0/schema.json"
 _PROJECTION = "https://stac-extensions.github.io/projection/v2.0.0/schema.json"
 _EO = "https://stac-extensions.github.io/eo/v2.0.0/schema.json"
 _ZARR = "application/vnd.zarr; version=3"
+_FOOTPRINTS = {
+    "tiles": "hull of the kept tiles",
+    "centres": "hull of the kept tiles' centres",
+    None: "unknown",
+}
 _PARQUET = "application/vnd.apache.parquet"
 
 
@@ -115,9 +120,7 @@ def _item(card: Card, row: Mapping[str, Any], store: str) -> dict[str, Any]:
             "instruments": [row["sensor"]],
             **angles,
             **projection,
-            "hypersigma:footprint": (
-                "hull of the kept tiles" if card.outlined else "hull of the kept tiles' centres"
-            ),
+            "hypersigma:footprint": _FOOTPRINTS[row["footprint_of"]],
             "hypersigma:level": row["level"],
             "hypersigma:tiles": {
                 "in": row["tiles_in"], "kept": row["tiles_kept"], "rejected": dict(row["rejected"]),

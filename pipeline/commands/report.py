@@ -14,7 +14,7 @@ def report(
     folder: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the report.")],
     version: Annotated[str | None, typer.Option(help="A tag; the current version if none.")] = None,
     certificate: Annotated[
-        Path | None, typer.Option(help="What `audit --json` printed, if the version has none.")
+        Path | None, typer.Option(help="What `audit --out` wrote, if the version has none.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
