@@ -29,6 +29,8 @@ from pipeline.commands.output import (
     said_in_words,
     say,
 )
+from pipeline.commands.query import query
+from pipeline.commands.report import report
 from pipeline.inspect import inspect_scene
 from pipeline.readers import open_scene, verify
 from pipeline.recipe import load_recipe
@@ -232,6 +234,11 @@ def shards(
         manifest = shard_files.write_shards(location, folder, version=version)
         tiles = sum(shard["samples"] for shard in manifest["shards"])
         say(f"{tiles} tiles of {manifest['version']} in {len(manifest['shards'])} shards: {folder}")
+
+
+_QUERY = "query \"cloud < 0.1 and sensor = 'ahsi'\" demo/store"
+app.command(epilog=f"Example: hypersigma-data {_QUERY}")(query)
+app.command(epilog="Example: hypersigma-data report demo/store demo/card --version v2")(report)
 
 
 def flow(*arguments: str) -> int:

@@ -44,6 +44,13 @@ def test_build_a_dataset(tmp_path):
 
 
 @pytest.mark.slow
+def test_catalogue(tmp_path):
+    commands = run_page(ROOT / "docs/catalogue.md", tmp_path)
+    assert len(commands) >= 10
+    assert (tmp_path / "card/index.html").is_file()
+
+
+@pytest.mark.slow
 def test_add_a_sensor(tmp_path):
     page = ROOT / "docs/add-a-sensor.md"
     commands = run_page(page, tmp_path)

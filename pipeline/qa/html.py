@@ -24,6 +24,15 @@ td.n { text-align: right; font-variant-numeric: tabular-nums; }
 td div + div { margin-top: .15rem; }
 table.steps { table-layout: fixed; width: 100%; font-size: .9rem; }
 table.steps td div:first-child { font-weight: 500; }
+.scroll { overflow-x: auto; max-height: 34rem; overflow-y: auto; }
+table.dense { font-size: .82rem; width: 100%; }
+table.dense th, table.dense td { padding: .2rem .7rem .2rem 0; overflow-wrap: normal; }
+table.dense th { position: sticky; top: 0; background: #fff; vertical-align: bottom; }
+table.dense td.n { white-space: nowrap; }
+table.dense td:first-child { overflow-wrap: anywhere; min-width: 11rem; }
+pre { background: #f4f6f8; border: 1px solid var(--line); border-radius: .4rem; }
+pre { padding: .7rem 1rem; overflow-x: auto; font-size: .85rem; line-height: 1.45; }
+summary { cursor: pointer; color: var(--deep); margin: .5rem 0; }
 """
 
 
@@ -55,6 +64,21 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]], *, look: str = 
     lines += ["".join(cell(value) for value in row) for row in rows]
     start = f"<table class={look}>" if look else "<table>"
     return start + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
+
+
+def scrolled(inner: str) -> str:
+    """Return HTML in a frame of its own, for tables that are too large for a page."""
+    return f"<div class=scroll>{inner}</div>"
+
+
+def folded(summary: str, inner: str) -> str:
+    """Return HTML that shows when its summary is clicked."""
+    return f"<details><summary>{escape(summary)}</summary>{inner}</details>"
+
+
+def code(text: str) -> str:
+    """Return a block of code."""
+    return f"<pre><code>{escape(text)}</code></pre>"
 
 
 def cell(value: object) -> str:
