@@ -2,9 +2,9 @@
 
 import sys
 
-from benchmarks import full_scene, window
+from benchmarks import full_scene, index, window
 
-BENCHMARKS = {"full_scene": full_scene.main, "window": window.main}
+BENCHMARKS = {"full_scene": full_scene.main, "index": index.main, "window": window.main}
 
 
 def main(names: list[str]) -> int:
