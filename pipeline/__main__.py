@@ -16,6 +16,7 @@ import configs
 from pipeline import synth
 from pipeline.build import DatasetConfig, build_dataset
 from pipeline.commands import builds
+from pipeline.commands.audit import audit
 from pipeline.commands.output import (
     ConfigArgument,
     JsonOption,
@@ -239,6 +240,7 @@ def shards(
 _QUERY = "query \"cloud < 0.1 and sensor = 'ahsi'\" demo/store"
 app.command(epilog=f"Example: hypersigma-data {_QUERY}")(query)
 app.command(epilog="Example: hypersigma-data report demo/store demo/card --version v2")(report)
+app.command(epilog="Example: hypersigma-data audit demo/store --out certificate.json")(audit)
 
 
 def flow(*arguments: str) -> int:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
+from pipeline.ellipsoid import MERIDIAN_M_PER_DEGREE
 from storage.schema import SPLITS
 
 Floats = NDArray[np.float64]
@@ -73,7 +74,8 @@ def assign(config: SplitConfig, lon: Floats, lat: Floats) -> NDArray[np.str_]:
     """
     # Corners on both sides of the date line are brought to the first one's side.
     lon = lon[:, :1] + (lon - lon[:, :1] + 180) % 360 - 180
-    guard = config.guard_m / 1000 / _KM_PER_DEGREE
+    # Not the sphere's: near the equator a degree of latitude is half a percent shorter.
+    guard = config.guard_m / MERIDIAN_M_PER_DEGREE
     south, north = lat.min(axis=1) - guard, lat.max(axis=1) + guard
     widest = np.cos(np.radians(np.minimum(np.maximum(abs(south), abs(north)), 89.9)))
     west, east = lon.min(axis=1) - guard / widest, lon.max(axis=1) + guard / widest

@@ -75,6 +75,41 @@ def test_tiles_of_two_splits_are_never_near(guard, lon0, lat0):
         assert gap[differ].min() > 1e-6
 
 
+@pytest.mark.parametrize("row", [0, 400, 900, -1500])
+def test_the_guard_holds_in_metres_of_the_ellipsoid(row):
+    config = SplitConfig(block_km=5, guard_m=500, fractions={"train": 0.5, "val": 0.5})
+    border = row * 5 / 111.19508
+    lon = np.linspace(20, 30, 500)
+    sides = (
+        split_at(config, lon, np.full(500, border + 1e-6)),
+        split_at(config, lon, np.full(500, border - 1e-6)),
+    )
+    # Both blocks are in their middle there, so that no other one is touched.
+    place = lon[np.flatnonzero(sides[0] != sides[1])]
+    gaps = []
+    for x in place:
+        low, high = 0.0, 0.02
+        while high - low > 1e-9:
+            middle = (low + high) / 2
+            lat = (
+                border
+                + np.array([[1, 1, 0, 0], [0, 0, -1, -1]]) * 1e-4
+                + np.array([[middle], [-middle]])
+            )
+            both = assign(config, x + np.array([[0, 1e-5, 0, 1e-5]] * 2), lat)
+            low, high = (low, middle) if (both != BORDER).all() else (middle, high)
+        if high < 0.0199:
+            gaps.append(2 * high)
+    # Source: radius of curvature in the meridian of WGS84
+    meridian = (
+        6378137 * (1 - 0.00669438) / (1 - 0.00669438 * np.sin(np.radians(border)) ** 2) ** 1.5
+    )
+    metres = np.radians(np.array(gaps)) * meridian
+    assert len(metres) > 20
+    assert metres.min() >= 1000
+    assert np.median(metres) < 1012
+
+
 def test_a_tile_within_a_block_is_kept_whatever_its_rotation():
     config = SplitConfig(block_km=50, guard_m=0)
     turn = np.radians(np.arange(0, 90, 5))
