@@ -23,7 +23,7 @@ def tile_corners(tiles: Mapping[str, NDArray[Any]]) -> Floats:
     """Return the corners (tile, 4, 2) of tiles as lon, lat [deg], in order around each.
 
     Args:
-        tiles: `lon`, `lat` of the centres [deg] and `FOOTPRINT_COORDS` [m, east and north], each (tile).
+        tiles: `lon`, `lat` of the centres [deg] and `FOOTPRINT_COORDS` [m], each (tile).
             A tile whose place or whose vectors are unknown, or that has none, is NaN.
     """
     lon, lat = (np.asarray(tiles[name], "f8") for name in ("lon", "lat"))

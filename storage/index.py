@@ -269,8 +269,9 @@ def _unknown(count: int, name: str) -> np.ndarray:
 
 
 def _coded(codes: np.ndarray, names: list[str] | tuple[str, ...]) -> pa.DictionaryArray:
+    kind = "i4" if codes.dtype.itemsize > 1 else "i1"
     return pa.DictionaryArray.from_arrays(
-        pa.array(codes.astype("i4", copy=False)), pa.array(list(names), pa.string())
+        pa.array(codes.astype(kind, copy=False)), pa.array(list(names), pa.string())
     )
 
 

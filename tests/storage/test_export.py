@@ -5,9 +5,9 @@ import pytest
 
 from storage import export
 from storage.export import parse_time, write_parquet
-from storage.footprints import VECTORS, bounds, geometry, outline, tile_corners, wkt
+from storage.footprints import bounds, geometry, outline, tile_corners, wkt
 from storage.index import read_index
-from storage.schema import SchemaError
+from storage.schema import FOOTPRINT_COORDS, SchemaError
 from storage.store import open_version
 from tests.storage.tiles import build, make_tiles
 
@@ -47,7 +47,7 @@ def forget_outlines(monkeypatch):
 
     def read(group):
         table = read_index(group)
-        return table.drop_columns([name for name in VECTORS if name in table.column_names])
+        return table.drop_columns([name for name in FOOTPRINT_COORDS if name in table.column_names])
 
     monkeypatch.setattr(export, "read_index", read)
 

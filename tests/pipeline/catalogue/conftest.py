@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from storage import statistics
+from pipeline.catalogue import card
 from storage.schema import FOOTPRINT_COORDS
 from tests.storage.test_export import dated
 from tests.storage.tiles import build, make_store
@@ -38,7 +38,7 @@ def outlined(scene_id, **changes):
 
 @pytest.fixture
 def no_statistics(monkeypatch):
-    monkeypatch.setattr(statistics, "read_statistics", lambda group, **_: {}, raising=False)
+    monkeypatch.setattr(card, "read_statistics", lambda group, **_: {})
 
 
 @pytest.fixture
@@ -56,4 +56,4 @@ def some_statistics(monkeypatch):
         trained = SimpleNamespace(**vars(found) | {"count": np.full(6, 320)})
         return {"hyperion": trained, "ahsi": found}
 
-    monkeypatch.setattr(statistics, "read_statistics", read, raising=False)
+    monkeypatch.setattr(card, "read_statistics", read)
