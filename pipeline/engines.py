@@ -16,6 +16,8 @@ Outcome = tuple[Task, Ingested | Failure]
 Runner = Callable[[Sequence[Task], Callable[[Task], Work]], Iterable[Outcome]]
 """Asks for each task's work when it begins it, and yields outcomes as they come."""
 
+CONNECT_SECONDS = 30
+"""How long a scheduler may take to answer."""
 _AHEAD = 2
 """Scenes that are handed to Dask for each of its threads: none waits for the coordinator."""
 
@@ -44,11 +46,11 @@ def on_dask(address: str) -> Runner:
     def run(tasks: Sequence[Task], start: Callable[[Task], Work]) -> Iterator[Outcome]:
         from distributed import Client, as_completed
 
-        with Client(address, set_as_default=False, timeout=30) as client:
+        with Client(address, set_as_default=False, timeout=CONNECT_SECONDS) as client:
             threads = sum(worker["nthreads"] for worker in
                           client.scheduler_info(n_workers=-1)["workers"].values())  # fmt: skip
             waiting = iter(tasks)
-            running = as_completed(with_results=False)
+            running = as_completed(loop=client.loop)
             of = {}
 
             def submit() -> None:

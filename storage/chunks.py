@@ -5,22 +5,25 @@ import math
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import numpy as np
-import xarray as xr
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 BATCH_TILES = 64
 AHEAD_BYTES = 64 * 2**20
 """Of chunks up to this size two are computed at a time, of larger ones one."""
 
 
-def computed(tiles: xr.Dataset) -> Iterator[xr.Dataset]:
+def computed(tiles: "xr.Dataset") -> "Iterator[xr.Dataset]":
     """Yield the chunks of tiles, computed; of small ones the next is on its way meanwhile.
 
     Each by one thread: reading and encoding have threads of their own.
     """
 
-    def compute(part: slice) -> xr.Dataset:
+    def compute(part: slice) -> "xr.Dataset":
         return tiles.isel(tile=part).compute(scheduler="synchronous")
 
     largest = max(tiles.tiles.chunksizes.get("tile", (BATCH_TILES,)), default=0)
@@ -36,7 +39,7 @@ def computed(tiles: xr.Dataset) -> Iterator[xr.Dataset]:
             yield coming.popleft().result()
 
 
-def _chunks(tiles: xr.Dataset) -> Iterator[slice]:
+def _chunks(tiles: "xr.Dataset") -> Iterator[slice]:
     """Yield the runs of tiles that are one Dask chunk; of plain NumPy 64 tiles."""
     count = tiles.sizes["tile"]
     sizes = tiles.tiles.chunksizes.get("tile")

@@ -38,7 +38,8 @@ SCENE_SCHEMA = pa.schema(
         ("rejected", pa.map_(pa.string(), pa.int64())),
         *((split, pa.int64()) for split in SPLITS),
         ("west", pa.float64()), ("south", pa.float64()), ("east", pa.float64()),
-        ("north", pa.float64()), ("footprint", pa.string()), ("sources", _SOURCES),
+        ("north", pa.float64()), ("footprint", pa.string()), ("footprint_of", pa.string()),
+        ("sources", _SOURCES),
     ]
 )  # fmt: skip
 _PLAIN = ("sensor", "platform", "level", "crs", "units", "product", "content")
@@ -102,7 +103,8 @@ def scene_table(group: zarr.Group, tiles: pa.Table, *, places: bool = True) -> p
     """Return one row a scene of an opened version: `SCENE_SCHEMA`, sorted by scene.
 
     `footprint` (WKT) and `west` to `north` [deg] enclose the scene's kept tiles, or their centres
-    in a store without tile outlines; null if no place is known. Angles [deg] are null if unknown.
+    where a store has no outlines, as `footprint_of` says; null if no place is known. Angles [deg]
+    are null if unknown.
     Reads the attributes of every scene, no pixels.
 
     Args:
@@ -175,12 +177,14 @@ def _places(tiles: pa.Table) -> dict[str, dict[str, Any]]:
     centres = np.column_stack([columns["lon"], columns["lat"]])
     for number, edge in _groups(scene.indices.to_numpy()):
         points = corners[edge].reshape(-1, 2)
-        ring = outline(points if np.isfinite(points).any() else centres[edge])
+        outlined = bool(np.isfinite(points).any())
+        ring = outline(points if outlined else centres[edge])
         box = bounds(ring) or (None,) * 4
         found[scene.dictionary[number].as_py()] = {
             **{name: int((split[edge] == name).sum()) for name in SPLITS},
             **dict(zip(("west", "south", "east", "north"), box, strict=True)),
             "footprint": wkt(geometry(ring)),
+            "footprint_of": ("tiles" if outlined else "centres") if len(ring) else None,
         }
     return found
 

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from storage.schema import FOOTPRINT_COORDS
+
 type Floats = NDArray[np.float64]
 
-VECTORS = ("right_east", "right_north", "down_east", "down_north")
 """Columns on tile: from its centre to the middle of its right and lower edge [m]."""
 _RADIUS, _ECCENTRICITY2 = 6378137.0, 6.69437999014e-3
 """Of the WGS84 ellipsoid [m], [1] (NIMA TR8350.2, tables 3.1 and 3.3)."""
@@ -22,13 +23,13 @@ def tile_corners(tiles: Mapping[str, NDArray[Any]]) -> Floats:
     """Return the corners (tile, 4, 2) of tiles as lon, lat [deg], in order around each.
 
     Args:
-        tiles: `lon`, `lat` of the centres [deg] and `VECTORS` [m, east and north], each (tile).
+        tiles: `lon`, `lat` of the centres [deg] and `FOOTPRINT_COORDS` [m], each (tile).
             A tile whose place or whose vectors are unknown, or that has none, is NaN.
     """
     lon, lat = (np.asarray(tiles[name], "f8") for name in ("lon", "lat"))
-    if not set(VECTORS) <= set(tiles):
+    if not set(FOOTPRINT_COORDS) <= set(tiles):
         return np.full((lon.size, 4, 2), np.nan)
-    right_e, right_n, down_e, down_n = (np.asarray(tiles[name], "f8") for name in VECTORS)
+    right_e, right_n, down_e, down_n = (np.asarray(tiles[name], "f8") for name in FOOTPRINT_COORDS)
     sides = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]], "f8")
     east = right_e[:, None] * sides[:, 0] + down_e[:, None] * sides[:, 1]
     north = right_n[:, None] * sides[:, 0] + down_n[:, None] * sides[:, 1]

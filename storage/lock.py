@@ -89,20 +89,21 @@ def is_locked(location: Location) -> bool:
 
 
 @contextmanager
-def lease(files: ObjectStore, name: str, *, timeout: float = LOCK_TIMEOUT,
-          seconds: float = LEASE_SECONDS) -> Iterator[Held]:  # fmt: skip
+def lease(
+    files: ObjectStore, name: str, *, timeout: float = LOCK_TIMEOUT, seconds: float | None = None
+) -> Iterator[Held]:
     """Hold the lease that lies in `files`; renewed by a thread until the end.
 
     Args:
         files: An object store with conditional puts.
         name: What is guarded, for messages.
         timeout: Seconds to wait for another holder.
-        seconds: For how long a lease lasts without being renewed.
+        seconds: For how long a lease lasts without being renewed; None: `LEASE_SECONDS`.
 
     Raises:
         TimeoutError: Another process kept it for longer than `timeout`.
     """
-    held = _Lease(files, name, seconds)
+    held = _Lease(files, name, LEASE_SECONDS if seconds is None else seconds)
     held.acquire(timeout)
     stop = threading.Event()
     renewing = threading.Thread(target=held.renew_until, args=(stop,), daemon=True)

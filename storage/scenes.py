@@ -4,11 +4,10 @@ import hashlib
 import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import icechunk
 import numpy as np
-import xarray as xr
 import zarr
 from zarr.core.metadata import ArrayV3Metadata
 
@@ -26,6 +25,9 @@ from storage.schema import (
 from storage.sketches import SceneSketch
 from storage.statistics import SKETCH, write_sketch
 
+if TYPE_CHECKING:
+    import xarray as xr
+
 type SceneColumns = tuple[dict[str, np.ndarray], dict[str, Any]]
 """A scene's columns on `tile`, and its attrs."""
 
@@ -36,7 +38,7 @@ _KINDS = {"row": "i4", "col": "i4", "lon": "f8", "lat": "f8", "split": "U"}
 _UNKNOWN_IS_NAN = ("sun_elevation", "sun_azimuth", "view_zenith")
 
 
-def write_scene(session: icechunk.Session, tiles: xr.Dataset) -> dict[str, Any]:
+def write_scene(session: icechunk.Session, tiles: "xr.Dataset") -> dict[str, Any]:
     """Write one scene's tiles to a forked session; nothing is visible before the commit.
 
     Computes the chunks of tiles in their order, each once and small ones two at a time, in threads
@@ -84,14 +86,14 @@ class Kept:
         tiles: What `check_tiles` describes.
     """
 
-    def __init__(self, tiles: xr.Dataset) -> None:
+    def __init__(self, tiles: "xr.Dataset") -> None:
         self._tiles = tiles
         self._parts: list[xr.Dataset] = []
         rejected = tiles.attrs["counts"]["rejected"]
         self.counts = {"in": tiles.attrs["counts"]["in"], "kept": 0, "rejected": dict(rejected)}
         """Complete when all was iterated."""
 
-    def __iter__(self) -> Iterator[xr.Dataset]:
+    def __iter__(self) -> "Iterator[xr.Dataset]":
         """Yield the kept tiles of one chunk after the other, computed."""
         for batch in computed(self._tiles):
             if "reason" in batch:
@@ -116,8 +118,10 @@ class Kept:
         }
 
 
-def kept_tiles(tiles: xr.Dataset) -> xr.Dataset:
+def kept_tiles(tiles: "xr.Dataset") -> "xr.Dataset":
     """Return the tiles of a scene that have no `reason`, all of them in memory, and the counts."""
+    import xarray as xr
+
     kept = Kept(tiles)
     parts = list(kept) or [tiles.drop_vars("reason", errors="ignore").isel(tile=slice(0)).compute()]
     together = xr.concat(parts, dim="tile", data_vars="minimal", coords="minimal",
@@ -125,7 +129,7 @@ def kept_tiles(tiles: xr.Dataset) -> xr.Dataset:
     return together.assign_attrs(counts=kept.counts)
 
 
-def scene_dataset(group: zarr.Group, scene_id: str) -> xr.Dataset:
+def scene_dataset(group: zarr.Group, scene_id: str) -> "xr.Dataset":
     """Return one scene of an opened version, its pixels lazy: a tile is read when it is indexed.
 
     Args:
@@ -139,6 +143,9 @@ def scene_dataset(group: zarr.Group, scene_id: str) -> xr.Dataset:
     Raises:
         SchemaError: The version has no such scene.
     """
+    # 50 MB and most of a second that a reader of the index does not need.
+    import xarray as xr
+
     path = f"scenes/{check_scene_id(scene_id)}"
     if path not in group:
         raise SchemaError(f"{scene_id} is not in this version; `read_index` lists its scenes")
@@ -183,7 +190,7 @@ def _dims(node: zarr.Array[Any]) -> tuple[str | None, ...] | None:
     return metadata.dimension_names if isinstance(metadata, ArrayV3Metadata) else None
 
 
-def _column(name: str, coord: xr.DataArray) -> np.ndarray:
+def _column(name: str, coord: "xr.DataArray") -> np.ndarray:
     dtype = _KINDS.get(name, "f4") if coord.dims == ("tile",) else coord.dtype
     return np.asarray(coord.values).astype(dtype)
 
@@ -191,7 +198,7 @@ def _column(name: str, coord: xr.DataArray) -> np.ndarray:
 class _Seen:
     """What is made of pixels while they are written, in the order of the tiles."""
 
-    def __init__(self, tiles: xr.Dataset) -> None:
+    def __init__(self, tiles: "xr.Dataset") -> None:
         self.sketch = SceneSketch(tiles.sizes["band"], tiles.tiles.dtype, tiles.attrs["units"])
         self.patterns = [np.empty(0, np.uint64)]
 
@@ -200,7 +207,7 @@ class _Seen:
         self.patterns.append(patterns(values, mask))
 
 
-def _write_pixels(group: zarr.Group, tiles: xr.Dataset, kept: Kept, digest: Any) -> _Seen:
+def _write_pixels(group: zarr.Group, tiles: "xr.Dataset", kept: Kept, digest: Any) -> _Seen:
     """Write `tiles` and `valid` shard by shard, the bytes also into `digest`."""
     count, *shape = tiles.tiles.shape
     dtype = tiles.tiles.dtype.newbyteorder("<")

@@ -103,7 +103,7 @@ def _ordered(table: pa.Table) -> pa.Table:
 def _plan(table: pa.Table, size: int) -> Iterator[tuple[str, range]]:
     """Yield each shard's name and its rows of the sorted table."""
     split, sensor = (table[name].combine_chunks() for name in ("split", "sensor"))
-    key = split.indices.to_numpy() * 1000 + sensor.indices.to_numpy()
+    key = split.indices.to_numpy().astype(np.int64) * 1000 + sensor.indices.to_numpy()
     edges = [0, *(np.flatnonzero(np.diff(key)) + 1).tolist(), len(key)]
     for start, stop in itertools.pairwise(edges):
         stem = f"{split[start]}/{sensor[start]}"

@@ -1,5 +1,6 @@
 """The commands of the how-tos run as they stand, in their order."""
 
+import json
 import os
 import re
 import subprocess
@@ -48,6 +49,13 @@ def test_catalogue(tmp_path):
     commands = run_page(ROOT / "docs/catalogue.md", tmp_path)
     assert len(commands) >= 10
     assert (tmp_path / "card/index.html").is_file()
+
+
+@pytest.mark.slow
+def test_splits(tmp_path):
+    commands = run_page(ROOT / "docs/splits.md", tmp_path)
+    assert len(commands) == 7
+    assert json.loads((tmp_path / "certificate.json").read_text())["passed"]
 
 
 @pytest.mark.slow

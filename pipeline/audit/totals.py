@@ -85,14 +85,14 @@ def shares(
         counts = np.bincount(split[mask], minlength=len(SPLITS))
         of_each = (counts / counts.sum()).tolist()
         found[name] = dict(zip(SPLITS, of_each, strict=True))
-        off = {
-            part: round(share, 3)
+        off = [
+            f"{share:.1%} of the tiles are {part}, wanted {wanted.get(part, 0.0):.1%}"
             for part, share in found[name].items()
             if wanted and abs(share - wanted.get(part, 0.0)) > SHARE_TOLERANCE
-        }
+        ]
         if off:
             warnings.append(
-                f"{name}: shares {off} are off the wanted {dict(wanted)} by more than "
-                f"{SHARE_TOLERANCE}: few blocks of the map so far, or small ones would do better"
+                f"{name}: {'; '.join(off)}: few blocks of the map so far, or smaller ones "
+                "would do better"
             )
     return found

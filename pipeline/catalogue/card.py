@@ -12,19 +12,18 @@ import pyarrow.compute as pc
 import zarr
 
 from pipeline.catalogue.certificate import check_same
-from storage import statistics
 from storage.export import pinned, scene_table, tile_table
-from storage.footprints import VECTORS
 from storage.location import Location
 from storage.nodes import read_column, subgroup
-from storage.schema import SchemaError
+from storage.schema import FOOTPRINT_COORDS, SchemaError
+from storage.statistics import read_statistics
 from storage.store import open_repository, versions
 from storage.versions import Version
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _NO_QUALITY = {
     "tile_id", "scene_id", "sensor", "split", "row", "col", "lon", "lat", "position", "pattern",
-    *VECTORS,
+    *FOOTPRINT_COORDS,
 }  # fmt: skip
 
 
@@ -72,8 +71,8 @@ class Card:
 
     @property
     def outlined(self) -> bool:
-        """Whether the tiles' outlines are known, not their centres alone."""
-        return set(VECTORS) <= set(self.tiles.column_names)
+        """Whether the outlines of every scene's tiles are known, not their centres alone."""
+        return "centres" not in self.scenes["footprint_of"].to_pylist()
 
     @property
     def sensors(self) -> list[str]:
@@ -186,12 +185,8 @@ def _spectral(scene: zarr.Group) -> dict[str, list[float]]:
 
 def _bands(group: zarr.Group) -> dict[str, Bands]:
     """Return the version's statistics by sensor, none for a store that was made before them."""
-    read = getattr(statistics, "read_statistics", None)
-    if read is None:
-        return {}
-    train, everything = (
-        read(group, split=split, probabilities=QUANTILES) for split in ("train", "all")
-    )
+    train = read_statistics(group, split="train", probabilities=QUANTILES)
+    everything = read_statistics(group, split="all", probabilities=QUANTILES)
     found = {}
     for sensor in sorted(train):
         split = "train" if train[sensor].count.any() else "all"

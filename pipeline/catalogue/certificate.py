@@ -66,6 +66,6 @@ def _facts(certificate: Certificate) -> Iterator[tuple[str, str]]:
     yield "near-duplicates within a split", str(copies.get("within_split"))
     yield "tiles without a spectral hash", str(copies.get("without_pattern"))
     unknown = get("unknown_place")
-    yield "tiles without a known place", str(unknown and sum(unknown.values()))
+    yield "tiles without a known place", str(None if unknown is None else sum(unknown.values()))
     shares = get("shares", {}).get("all", {})
     yield "shares", ", ".join(f"{name} {share:.1%}" for name, share in shares.items()) or "None"

@@ -12,7 +12,7 @@ from pipeline.catalogue import words
 from pipeline.catalogue.card import Card
 from pipeline.catalogue.licences import NOT_STATED, licence
 from storage.export import INDEX, SCENES
-from storage.footprints import VECTORS
+from storage.schema import FOOTPRINT_COORDS
 from storage.shardset import file_sha256
 
 CONTEXT: dict[str, Any] = {
@@ -66,7 +66,7 @@ _WORDS = {
     "snr": "Median over the bands of signal over noise [1]",
     "stripe_index": "Median over the bands of the spread of the columns' gains [1]",
     "pattern": "Spectral hash of the tile's pixels",
-    **dict.fromkeys(VECTORS, "From the tile's centre to the middle of an edge [m]"),
+    **dict.fromkeys(FOOTPRINT_COORDS, "From the tile's centre to the middle of an edge [m]"),
 }
 _NESTED = ("rejected", "sources")
 """Columns of the scenes that are lists: Croissant has no plain type for them."""

@@ -48,7 +48,7 @@ def footprints(card: Card) -> bytes | None:
     split = np.asarray(card.tiles["split"].to_numpy())
     shown = corners[np.isfinite(corners).all(axis=(1, 2))]
     extent = np.ptp(centres[known], axis=0).max()
-    filled = bool(0 < len(shown) <= _MANY and extent <= _WIDE)
+    filled = bool(card.outlined and 0 < len(shown) <= _MANY and extent <= _WIDE)
     with mpl.rc_context(LOOK):
         figure = Figure(figsize=(_WIDTH, 6.6), layout="constrained")
         axis = figure.subplots()
@@ -73,7 +73,8 @@ def fan(bands: Bands) -> bytes:
     """Draw the quantiles of a sensor's spectra by wavelength."""
     order = np.argsort(bands.wavelength, kind="stable")
     nm, levels = bands.wavelength[order], bands.quantiles[:, order]
-    gaps = 1 + np.flatnonzero(np.diff(nm) > _GAP * np.median(np.diff(nm)))
+    steps = np.diff(nm)
+    gaps = 1 + np.flatnonzero(steps > _GAP * np.median(steps)) if steps.size else np.zeros(0, int)
     with mpl.rc_context(LOOK):
         figure = Figure(figsize=(_WIDTH, 3.6), layout="constrained")
         axis = figure.subplots()

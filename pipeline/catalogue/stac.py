@@ -24,6 +24,11 @@ _VIEW = "https://stac-extensions.github.io/view/v1.0.0/schema.json"
 _PROJECTION = "https://stac-extensions.github.io/projection/v2.0.0/schema.json"
 _EO = "https://stac-extensions.github.io/eo/v2.0.0/schema.json"
 _ZARR = "application/vnd.zarr; version=3"
+_FOOTPRINTS = {
+    "tiles": "hull of the kept tiles",
+    "centres": "hull of the kept tiles' centres",
+    None: "unknown",
+}
 _PARQUET = "application/vnd.apache.parquet"
 
 
@@ -94,12 +99,7 @@ def validate(found: Mapping[str, Any]) -> None:
 def _item(card: Card, row: Mapping[str, Any], store: str) -> dict[str, Any]:
     scene_id, attrs = row["scene_id"], card.attrs[row["scene_id"]]
     shape = from_wkt(row["footprint"])
-    angles = {
-        "view:sun_elevation": row["sun_elevation"],
-        "view:sun_azimuth": None if row["sun_azimuth"] is None else row["sun_azimuth"] % 360,
-        "view:incidence_angle": row["view_zenith"],
-    }
-    angles = {name: value for name, value in angles.items() if value is not None}
+    angles = _angles(row)
     projection = _projection(attrs)
     extensions = [_EO, *([_VIEW] if angles else []), *([_PROJECTION] if projection else [])]
     found: dict[str, Any] = {
@@ -115,9 +115,7 @@ def _item(card: Card, row: Mapping[str, Any], store: str) -> dict[str, Any]:
             "instruments": [row["sensor"]],
             **angles,
             **projection,
-            "hypersigma:footprint": (
-                "hull of the kept tiles" if card.outlined else "hull of the kept tiles' centres"
-            ),
+            "hypersigma:footprint": _FOOTPRINTS[row["footprint_of"]],
             "hypersigma:level": row["level"],
             "hypersigma:tiles": {
                 "in": row["tiles_in"], "kept": row["tiles_kept"], "rejected": dict(row["rejected"]),
@@ -162,6 +160,15 @@ def _pinned(card: Card) -> dict[str, str]:
         "snapshot": version.snapshot,
         "recipe_hash": version.recipe_hash,
     }
+
+
+def _angles(row: Mapping[str, Any]) -> dict[str, float]:
+    angles = {
+        "view:sun_elevation": row["sun_elevation"],
+        "view:sun_azimuth": None if row["sun_azimuth"] is None else row["sun_azimuth"] % 360,
+        "view:incidence_angle": row["view_zenith"],
+    }
+    return {name: value for name, value in angles.items() if value is not None}
 
 
 def _projection(attrs: Mapping[str, Any]) -> dict[str, Any]:

@@ -168,8 +168,8 @@ def place_note(card: Card) -> str:
             "for outlines. Dashed, if it can be drawn: the hull of each scene's kept tiles."
         )
     return (
-        "This version stores the tiles' centres, not their outlines: points are centres, and "
-        "dashed is the hull of each scene's, which is half a tile too small on each side."
+        "Of some or all scenes this version has the tiles' centres, not their outlines: points are "
+        "centres, and a hull (dashed) of centres is half a tile too small on each side."
     )
 
 

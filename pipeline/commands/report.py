@@ -14,16 +14,18 @@ def report(
     folder: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the report.")],
     version: Annotated[str | None, typer.Option(help="A tag; the current version if none.")] = None,
     certificate: Annotated[
-        Path | None, typer.Option(help="What `audit --json` printed, if the version has none.")
+        Path | None, typer.Option(help="What `audit --out` wrote; the audit is run if none.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write a dataset card (HTML and Markdown), Parquet tables, STAC and Croissant of a version."""
     with said_in_words():
         # Matplotlib takes a second to load: not before it is needed.
+        from pipeline.audit.proof import audit
         from pipeline.catalogue.report import write_report
 
-        found = json.loads(certificate.read_text(encoding="utf-8")) if certificate else None
+        text = certificate.read_text(encoding="utf-8") if certificate else ""
+        found = json.loads(text or audit(location, version).to_json())
         card = write_report(location, folder, version, found)
         scenes, tiles, page = len(card.scenes), len(card.tiles), str(folder / "index.html")
         facts = {

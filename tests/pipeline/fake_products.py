@@ -16,6 +16,7 @@ import icechunk
 
 import configs
 from pipeline import build, plan, readers
+from storage import lock
 from storage.schema import SceneError
 from tests.scenes import small_scene
 
@@ -102,6 +103,7 @@ def dask_setup(worker) -> None:
 
 if __name__ == "__main__":
     install()
+    lock.LEASE_SECONDS = float(os.environ.get("HYPERSIGMA_LEASE_SECONDS", lock.LEASE_SECONDS))
     if len(sys.argv) > 2:
         at, _, count = sys.argv[2].partition(":")
         kill_at(at, int(count))

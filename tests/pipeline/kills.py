@@ -1,6 +1,7 @@
 """Builds that are killed, over and over, beside the same builds undisturbed."""
 
 import hashlib
+import json
 import os
 import random
 import signal
@@ -46,6 +47,20 @@ def run(config: Path, point: str = "", *, after: float = 0, env: dict | None = N
     _, said = process.communicate(timeout=300)
     assert process.returncode in (0, -signal.SIGKILL), said.decode()
     return process.returncode
+
+
+def run_together(config: Path, count: int, env: dict | None = None) -> list[dict]:
+    """Start builds of one dataset at the same time; return their reports."""
+    command = [sys.executable, "-m", "tests.pipeline.fake_products", str(config)]
+    processes = [subprocess.Popen(command, cwd=ROOT, env={**os.environ, **(env or {})},
+                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+                 for _ in range(count)]  # fmt: skip
+    reports = []
+    for process in processes:
+        out, said = process.communicate(timeout=300)
+        assert process.returncode == 0, said.decode()
+        reports.append(json.loads(out))
+    return reports
 
 
 def contents(location, *, pixels=True):

@@ -24,6 +24,16 @@ def test_a_few_kills(tmp_path, expected):
     assert sum(died.values()) >= 3
 
 
+def test_of_builds_at_the_same_time_one_does_the_work(tmp_path, expected):
+    folder = tmp_path / "w"
+    folder.mkdir()
+    config = kills.write_config(folder, tmp_path / "w" / "store")
+    kills.change(folder, 0)
+    reports = kills.run_together(config, 3)
+    assert sorted(report["version"] or "" for report in reports) == ["", "", "v1"]
+    assert kills.contents(tmp_path / "w" / "store") == {"v1": expected["v1"]}
+
+
 @pytest.mark.soak
 def test_sixty_kills(tmp_path, expected):
     died, seed = Counter(), 100

@@ -3,8 +3,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from storage import statistics
-from storage.footprints import VECTORS
+from pipeline.catalogue import card
+from storage.schema import FOOTPRINT_COORDS
 from tests.storage.test_export import dated
 from tests.storage.tiles import build, make_store
 
@@ -23,7 +23,7 @@ def outlined(scene_id, **changes):
     """Return tiles of 1.92 km beside each other, all with a place, in map geometry."""
     tiles = dated(scene_id, **changes)
     count = tiles.sizes["tile"]
-    sides = dict(zip(VECTORS, (960, 0, 0, -960), strict=True))
+    sides = dict(zip(FOOTPRINT_COORDS, (960, 0, 0, -960), strict=True))
     return tiles.assign_coords(
         lon=("tile", 7 + tiles.col.values * 30 / 78e3),
         lat=("tile", 45 - tiles.row.values * 30 / 111e3),
@@ -38,7 +38,7 @@ def outlined(scene_id, **changes):
 
 @pytest.fixture
 def no_statistics(monkeypatch):
-    monkeypatch.setattr(statistics, "read_statistics", lambda group, **_: {}, raising=False)
+    monkeypatch.setattr(card, "read_statistics", lambda group, **_: {})
 
 
 @pytest.fixture
@@ -56,4 +56,4 @@ def some_statistics(monkeypatch):
         trained = SimpleNamespace(**vars(found) | {"count": np.full(6, 320)})
         return {"hyperion": trained, "ahsi": found}
 
-    monkeypatch.setattr(statistics, "read_statistics", read, raising=False)
+    monkeypatch.setattr(card, "read_statistics", read)

@@ -17,7 +17,7 @@ from pipeline.catalogue import certificate, figures, report, stac, words
 from pipeline.catalogue.card import gather
 from pipeline.catalogue.report import write_report
 from storage.schema import SchemaError
-from tests.storage.test_export import dated
+from tests.storage.test_export import dated, forget_outlines
 from tests.storage.tiles import build, make_store
 
 pytestmark = pytest.mark.usefixtures("no_statistics")
@@ -117,7 +117,8 @@ def test_statistics_are_drawn_and_listed(location, tmp_path, some_statistics):
     )
 
 
-def test_an_older_store_says_what_it_lacks(tmp_path):
+def test_an_older_store_says_what_it_lacks(tmp_path, monkeypatch):
+    forget_outlines(monkeypatch)
     place = tmp_path / "store"
     build(make_store(place), dated("s1"))
     card = write_report(place, tmp_path / "card")
