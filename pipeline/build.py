@@ -12,11 +12,11 @@ import os
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pydantic.dataclasses
 from icechunk.session import ForkSession
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 from pipeline import readers
 from pipeline.alerts import AlertsConfig
@@ -26,8 +26,9 @@ from pipeline.plan import Failure, Known, Plan, Task, make_plan, retired
 from pipeline.readers.names import scene_id_of_name
 from pipeline.recipe import Recipe, apply, load_recipe, recipe_hash, recipe_json, scene_recipe_hash
 from pipeline.sensors import SENSORS
+from pipeline.sources import Product, find_products, local, look_of
 from pipeline.split import SplitConfig
-from pipeline.states import SceneState, States, look_of
+from pipeline.states import SceneState, States
 from storage import store
 from storage.index import source_digest
 from storage.schema import SceneError, SchemaError
@@ -40,8 +41,9 @@ class DatasetConfig:
     """One dataset: where its scenes come from, how they become tiles, where the tiles go."""
 
     name: str
-    source: Path
-    """Folder of raw products (archives or product folders), or one product."""
+    source: Annotated[str, Field(pattern=r"^s3://[^@]+$")] | Path
+    """Folder of raw products (archives or product folders), or one product; or a bucket's folder
+    of archives, `s3://bucket/prefix`."""
     store: str
     """Folder or URL of the tile store."""
     recipe: str
@@ -58,6 +60,8 @@ class DatasetConfig:
     """Where a scheduled run puts the shards of a new version, `<shards>/<version>`; None: none."""
     report: Path | None = None
     """Where it puts the version's dataset card, `<report>/<version>`; None: none."""
+    cache: Path | None = None
+    """Where archives of a bucket lie while they are worked on; None: the system's own place."""
     alerts: AlertsConfig = field(default_factory=AlertsConfig)
     """Whom it tells of failures and quarantine."""
 
@@ -117,7 +121,7 @@ def build_dataset(
         TimeoutError: Another build holds the store.
     """
     recipe = load_recipe(config.recipe)
-    readers.find_scenes(config.source)  # a wrong path must leave no store behind
+    find_products(config.source, config.cache)  # a wrong path must leave no store behind
     with store.commit_lock(config.store) as lock:
         text, digest = recipe_json(recipe, config.split), recipe_hash(recipe, config.split)
         repo = store.create(config.store, dataset=config.name, recipe=text, recipe_hash=digest)
@@ -127,7 +131,8 @@ def build_dataset(
             frozenset(scene_recipe_hash(recipe, config.split, name) for name in SENSORS),
         )  # fmt: skip
         states = States(config.store)
-        plan = make_plan(config.source, known, states, only_failed=only_failed)
+        products = find_products(config.source, config.cache)
+        plan = make_plan(products, known, states, only_failed=only_failed)
         if only_failed and plan.stale:
             raise SchemaError(f"{config.store} was made by another recipe: `build` it, not `retry`")
         gone = set() if only_failed else retired(plan, known)
@@ -150,12 +155,18 @@ def build_dataset(
         return _publish(coordinator, plan, known, gone)
 
 
-def ingest(path: Path, *, recipe: Recipe, split: SplitConfig, fork: ForkSession) -> Ingested:
+def ingest(product: Product, *, recipe: Recipe, split: SplitConfig, fork: ForkSession) -> Ingested:
     """Turn one raw product into tiles and write them to `fork`.
 
     Raises:
         storage.schema.SceneError: The product is not what it should be.
+        OSError: It cannot be fetched.
     """
+    with local(product) as path:
+        return _ingest(path, recipe=recipe, split=split, fork=fork)
+
+
+def _ingest(path: Path, *, recipe: Recipe, split: SplitConfig, fork: ForkSession) -> Ingested:
     scene = readers.open_scene(path)
     scene_id, named = scene.attrs["scene_id"], scene_id_of_name(path)
     if named not in (None, scene_id):
@@ -222,7 +233,7 @@ def scene_states(config: DatasetConfig) -> list[SceneState]:
     Raises:
         FileNotFoundError: There is nothing at the source.
     """
-    paths = readers.find_scenes(config.source)
+    products = find_products(config.source, config.cache)
     done: dict[str, str] = {}
     if store.exists(config.store):
         repo = store.open_repository(config.store)
@@ -230,7 +241,7 @@ def scene_states(config: DatasetConfig) -> list[SceneState]:
         done |= {attrs["product"]: name for name, attrs in store.staged(repo).items()}
     states, busy = States(config.store), store.is_locked(config.store)
     found = []
-    for path in paths:
+    for path in products:
         state = states[path.name]
         if state.state == "running" and not busy:
             state = replace(state, state="new", reason="a build was cut off while it ran")

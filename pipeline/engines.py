@@ -2,16 +2,16 @@
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 
 import dask
 
 from pipeline.coordinator import Ingested
 from pipeline.plan import Failure, Task
+from pipeline.sources import Product
 
 logger = logging.getLogger(__name__)
 
-Work = Callable[[Path], Ingested]
+Work = Callable[[Product], Ingested]
 Outcome = tuple[Task, Ingested | Failure]
 Runner = Callable[[Sequence[Task], Callable[[Task], Work]], Iterable[Outcome]]
 """Asks for each task's work when it begins it, and yields outcomes as they come."""
@@ -82,7 +82,7 @@ def failure(task: Task, error: BaseException) -> Failure:
     return Failure(task.product, text)
 
 
-def _on_worker(work: Work, path: Path) -> Ingested:
+def _on_worker(work: Work, path: Product) -> Ingested:
     # A worker's own default would be to ask the cluster, in which this scene holds a thread.
     with dask.config.set(scheduler="threads"):
         return work(path)

@@ -1,14 +1,15 @@
 """What a build has to do: which products are new or changed, and which scenes are gone."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pipeline import readers
 from pipeline.readers.names import scene_id_of_name
-from pipeline.states import SceneState, States, look_of
+from pipeline.sources import Product, local, look_of
+from pipeline.states import SceneState, States
 from storage.index import source_digest
 
 logger = logging.getLogger(__name__)
@@ -27,7 +28,7 @@ class Failure:
 class Task:
     """One product to turn into tiles."""
 
-    path: Path
+    path: Product
     reason: str
     """`new`, `source changed` or `recipe changed`."""
     look: tuple[int, int]
@@ -74,21 +75,20 @@ class Known:
         return self.published.get(scene_id)
 
 
-def make_plan(source: Path, known: Known, states: States, *, only_failed: bool = False) -> Plan:
-    """Look at every product of `source`; open only those whose name or record says too little.
+def make_plan(
+    products: Sequence[Product], known: Known, states: States, *, only_failed: bool = False
+) -> Plan:
+    """Look at every product at the source; open only those whose name or record says too little.
 
     Args:
-        source: Folder of raw products, or one product.
+        products: What there is at the source (see `sources.find_products`).
         known: What the store has.
         states: Records of earlier builds; a scene that is found done gets its record.
         only_failed: Take only what failed or is in quarantine.
-
-    Raises:
-        FileNotFoundError: There is nothing at `source`.
     """
     plan = Plan()
     plan.stale = {n for n, e in known.published.items() if e["recipe"] not in known.recipes}
-    for path in readers.find_scenes(source):
+    for path in products:
         try:
             _plan_one(path, plan, known, states, only_failed=only_failed)
         except (ValueError, OSError) as error:
@@ -103,10 +103,12 @@ def retired(plan: Plan, known: Known) -> set[str]:
     return set(known.published) - set(plan.present)
 
 
-def _plan_one(path: Path, plan: Plan, known: Known, states: States, *, only_failed: bool) -> None:
+def _plan_one(
+    path: Product, plan: Plan, known: Known, states: States, *, only_failed: bool
+) -> None:
     state, look = states[path.name], look_of(path)
     unchanged = state.look == look
-    scene_id = scene_id_of_name(path) or (state.scene_id if unchanged else "")
+    scene_id = scene_id_of_name(Path(path.name)) or (state.scene_id if unchanged else "")
     if state.state == "quarantined" and unchanged and state.recipe == known.recipe:
         plan.present |= {scene_id: path.name} if scene_id else {}
         _keep_known(path, plan, known)
@@ -114,7 +116,7 @@ def _plan_one(path: Path, plan: Plan, known: Known, states: States, *, only_fail
             plan.quarantined.append(Failure(path.name, state.reason))
             return
     # A name that says nothing costs a look inside, which hashes the whole product.
-    scene_id = scene_id or readers.open_scene(path).attrs["scene_id"]
+    scene_id = scene_id or _attrs(path)["scene_id"]
     if scene_id in plan.present and plan.present[scene_id] != path.name:
         raise ValueError(f"scene {scene_id} is also {plan.present[scene_id]}")
     plan.present[scene_id] = path.name
@@ -128,7 +130,12 @@ def _plan_one(path: Path, plan: Plan, known: Known, states: States, *, only_fail
 
 
 def _compare(
-    path: Path, state: SceneState, done: Mapping[str, str] | None, known: Known, *, unchanged: bool
+    path: Product,
+    state: SceneState,
+    done: Mapping[str, str] | None,
+    known: Known,
+    *,
+    unchanged: bool,
 ) -> tuple[str, str]:
     """Return why a scene has to be made, "" if the store has it, and its product's digest."""
     if done is None:
@@ -136,11 +143,16 @@ def _compare(
     if done["recipe"] not in known.recipes:
         return "recipe changed", ""
     source = state.source if unchanged else ""
-    source = source or source_digest(readers.open_scene(path).attrs["sources"])
+    source = source or source_digest(_attrs(path)["sources"])
     return "" if source == done["source"] else "source changed", source
 
 
-def _keep_known(path: Path, plan: Plan, known: Known) -> None:
+def _attrs(path: Product) -> Mapping[str, Any]:
+    with local(path) as file:
+        return dict(readers.open_scene(file).attrs)
+
+
+def _keep_known(path: Product, plan: Plan, known: Known) -> None:
     """Keep the scene that was made of a product which can now not be opened."""
     for scene_id, entry in known.published.items():
         if entry["product"] == path.name:

@@ -81,6 +81,22 @@ def files_beside(location: Location, suffix: str) -> ObjectStore:
     if folder is not None:
         return LocalStore(folder.with_name(f"{folder.name}.{suffix}"), mkdir=True)
     bucket, prefix = _bucket(location)
+    return _s3(bucket, f"{prefix}.{suffix}")
+
+
+def files_at(url: str) -> ObjectStore:
+    """Return the files of a bucket below `s3://bucket` or `s3://bucket/prefix`.
+
+    Raises:
+        SchemaError: A URL of another kind.
+    """
+    parts = urlsplit(url)
+    if parts.scheme != "s3" or not parts.hostname or "@" in parts.netloc:
+        raise SchemaError(f"a bucket must be s3://bucket or s3://bucket/prefix, got {parts.scheme}")
+    return _s3(parts.netloc, parts.path.strip("/") or None)
+
+
+def _s3(bucket: str, prefix: str | None) -> S3Store:
     endpoint, region = _endpoint(), _region()
     config: S3Config = {"virtual_hosted_style_request": False}
     if endpoint is not None:
@@ -89,7 +105,7 @@ def files_beside(location: Location, suffix: str) -> ObjectStore:
         config["region"] = region
     return S3Store(
         bucket,
-        prefix=f"{prefix}.{suffix}",
+        prefix=prefix,
         config=config,
         client_options={"allow_http": _plain_http(endpoint)},
         retry_config={"max_retries": 8, "retry_timeout": timedelta(seconds=RETRY_SECONDS)},

@@ -13,11 +13,18 @@ from pipeline.commands.output import ConfigArgument, said_in_words
 OverridesArgument = Annotated[list[str] | None, typer.Argument(help="section.field=value")]
 
 
-def serve(config: ConfigArgument, overrides: OverridesArgument = None) -> None:
-    """Build, audit, shard and report the dataset on its cron schedule, here, until interrupted."""
+def serve(
+    config: ConfigArgument,
+    overrides: OverridesArgument = None,
+    once: Annotated[bool, typer.Option("--once", help="Once, now, and end.")] = False,
+) -> None:
+    """Build, audit, shard and report the dataset on its cron schedule, here, until interrupted.
+
+    With --once, exit code 1 if a scene failed or the version leaks.
+    """
     with said_in_words():
         configs.load(DatasetConfig, config, overrides or ())
-        raise typer.Exit(flow("serve", config, *(overrides or ())))
+        raise typer.Exit(flow("run" if once else "serve", config, *(overrides or ())))
 
 
 def deploy(config: ConfigArgument, overrides: OverridesArgument = None) -> None:

@@ -3,7 +3,6 @@
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from prefect import flow, task
@@ -16,6 +15,7 @@ from pipeline.coordinator import Ingested
 from pipeline.engines import Outcome, Work, failure
 from pipeline.flows.artefacts import show_build
 from pipeline.plan import Task
+from pipeline.sources import Product
 from storage.schema import SchemaError
 
 SCENES_AT_ONCE = 2  # Dask uses the cores inside a scene; a second one overlaps reading and writing
@@ -32,7 +32,7 @@ def worth_retrying(_task: object, _run: object, state: Any) -> bool:
     return False
 
 
-def _ingest(path: Path, work: Work) -> Ingested:
+def _ingest(path: Product, work: Work) -> Ingested:
     return work(path)
 
 

@@ -18,8 +18,8 @@ DESCRIPTION = Path(pipeline.__file__).parents[1] / "prefect.yaml"
 def deploy(config: str, overrides: list[str]) -> int:
     """Register the dataset of `config` on its schedule; return `prefect deploy`'s exit code.
 
-    A file is registered by its full path, which must be there for the workers, too. Doing it again
-    replaces what was registered. The work pool is made if it is not there.
+    A file is registered by its full path, which must be there for the workers, too, as must all
+    places in it. Doing it again replaces what was registered. A missing work pool is made.
     """
     if "PREFECT_API_URL" not in os.environ:
         sys.stderr.write("deploy needs a server: set PREFECT_API_URL to its address, .../api\n")
@@ -28,6 +28,12 @@ def deploy(config: str, overrides: list[str]) -> int:
         sys.stderr.write(f"deploy needs {DESCRIPTION}: install the project from its checkout\n")
         return 1
     dataset = configs.load(DatasetConfig, config, overrides)
+    if relative := _relative(dataset):
+        sys.stderr.write(
+            f"{config}: {', '.join(relative)}: expected full paths or URLs, since a worker runs in a "
+            "folder of its own\n"
+        )
+        return 1
     _make_pool(_pool())
     path = str(Path(config).absolute()) if Path(config).is_file() else config
     described = {
@@ -37,6 +43,19 @@ def deploy(config: str, overrides: list[str]) -> int:
     command += ["--prefect-file", str(DESCRIPTION)]
     command += ["--params", json.dumps({"overrides": overrides})] if overrides else []
     return subprocess.run(command, env={**os.environ, **described}, check=False).returncode
+
+
+def _relative(dataset: DatasetConfig) -> list[str]:
+    """Return the places of a dataset that depend on the folder that one is in."""
+    names = ("source", "store", "shards", "report", "cache")
+    places = {name: getattr(dataset, name) for name in names}
+    if Path(dataset.recipe).is_file():
+        places["recipe"] = dataset.recipe
+    return [
+        f"{name}={place}"
+        for name, place in places.items()
+        if place is not None and "://" not in str(place) and not Path(place).is_absolute()
+    ]
 
 
 def _pool() -> str:

@@ -94,7 +94,12 @@ def find_scenes(source: str | Path) -> list[Path]:
     return found
 
 
+def is_archive(name: str) -> bool:
+    """Return whether a file of this name is taken for a product."""
+    return bool(_ARCHIVE.search(name))
+
+
 def _is_product(path: Path) -> bool:
     if path.is_dir():
         return any(_FILE.search(file.name) for file in path.rglob("*"))
-    return bool(_ARCHIVE.search(path.name))
+    return is_archive(path.name)
