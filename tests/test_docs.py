@@ -59,6 +59,15 @@ def test_splits(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.prefect
+def test_schedule(tmp_path):
+    commands = run_page(ROOT / "docs/schedule.md", tmp_path)
+    assert len(commands) == 5
+    assert (tmp_path / "report/v1/index.html").is_file()
+    assert not (tmp_path / "report/v2").exists()
+
+
+@pytest.mark.slow
 def test_add_a_sensor(tmp_path):
     page = ROOT / "docs/add-a-sensor.md"
     commands = run_page(page, tmp_path)
