@@ -7,6 +7,8 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from io import BytesIO
+from types import SimpleNamespace
+from uuid import uuid4
 
 import pytest
 import yaml
@@ -14,6 +16,7 @@ from PIL import Image
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.sorting import FlowRunSort
+from prefect.states import Crashed
 
 from pipeline import outputs
 from pipeline.build import DatasetConfig
@@ -177,6 +180,21 @@ def test_people_are_told_of_failures_and_quarantine(chain, webhook):
     assert "/runs/flow-run/" in first["link"]
     assert open_shards(folder / "shards/v1").manifest["version"] == "v1"  # of what did not fail
     assert "| bad | in quarantine |" in last_artefact("small-build")["data"]
+
+
+def test_people_are_told_of_a_crash(chain, webhook):
+    from pipeline.flows.dataset import tell
+
+    run, source, folder = chain
+    (source / "good").touch()
+    run(alerts={"url_from": "ALERTS"})
+    file = str(folder / "dataset.yaml")
+    ended = SimpleNamespace(id=uuid4(), parameters={"config_path": file})
+    tell(None, ended, Crashed(message="the process was killed"))
+    (alert,) = webhook
+    assert (alert["event"], alert["version"]) == ("crashed", "v1")
+    assert alert["text"] == "small: crashed: the process was killed"
+    tell(None, SimpleNamespace(id=uuid4(), parameters={}), Crashed())  # nobody is above a hook
 
 
 def test_a_command_is_told_and_one_that_fails_does_not_matter(chain):

@@ -2,8 +2,34 @@
 
 import pytest
 import yaml
+from prefect.client.orchestration import get_client
+from prefect.settings import PREFECT_API_URL
+from prefect.states import Pending
 
 from pipeline.flows.deploy import deploy
+
+
+@pytest.mark.prefect
+def test_one_run_at_a_time_on_the_schedule_of_the_config(tmp_path, monkeypatch, prefect_api):
+    monkeypatch.setenv("PREFECT_API_URL", PREFECT_API_URL.value())
+    settings = {key: str(tmp_path / key) for key in ("source", "store")}
+    settings |= {"name": "d", "recipe": "reference", "schedule": "*/7 * * * *"}
+    file = tmp_path / "dataset.yaml"
+    file.write_text(yaml.safe_dump(settings))
+    for _ in range(2):  # the second replaces the first
+        assert deploy(str(file), ["max_retired=0.3"]) == 0
+    with get_client(sync_client=True) as client:
+        registered = client.read_deployment_by_name("dataset/d")
+        assert [entry.schedule.cron for entry in registered.schedules] == ["*/7 * * * *"]
+        assert registered.parameters["config_path"] == str(file)
+        assert registered.parameters["overrides"] == ["max_retired=0.3"]
+        assert registered.work_pool_name == "hypersigma"
+        runs = [client.create_flow_run_from_deployment(registered.id) for _ in range(2)]
+        for run in runs:
+            client.set_flow_run_state(run.id, Pending())
+        states = [client.read_flow_run(run.id).state.type.value for run in runs]
+        assert states == ["PENDING", "CANCELLED"]
+        client.delete_deployment(registered.id)
 
 
 @pytest.mark.parametrize("name", ["source", "store", "shards", "report"])
