@@ -21,6 +21,8 @@ def run_page(page: Path, folder: Path) -> list[str]:
     """
     commands = []
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    environment["PREFECT_HOME"] = str(folder / ".prefect")
+    environment.pop("PREFECT_API_URL", None)
     for language, file, text in BLOCK.findall(page.read_text(encoding="utf-8")):
         if file and (ROOT / file).is_file():
             assert (ROOT / file).read_text(encoding="utf-8") == text, f"{page} shows another {file}"
