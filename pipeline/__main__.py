@@ -191,7 +191,7 @@ def versions(location: StoreArgument, as_json: JsonOption = False) -> None:
 
 @app.command(epilog="Example: hypersigma-data diff v1 v2 demo/store")
 def diff(a: str, b: str, location: StoreArgument, as_json: JsonOption = False) -> None:
-    """List the scenes and count the tiles that differ between versions A and B.
+    """List the scenes and tiles that versions A and B do not share, or have otherwise.
 
     And how far the pixels moved: per band the population stability index (PSI), of B against A.
     """
@@ -202,7 +202,7 @@ def diff(a: str, b: str, location: StoreArgument, as_json: JsonOption = False) -
         if as_json:
             print_json({**change, "drift": drifts})
             return
-        print_facts(change)
+        print_facts({name: some(found) for name, found in change.items()})
         print_drift(drifts)
 
 
@@ -249,6 +249,15 @@ def flow(*arguments: str) -> int:
         return subprocess.run([sys.executable, "-m", "pipeline.flows", *arguments]).returncode
     except KeyboardInterrupt:  # the child got it too and has ended by itself
         return 0
+
+
+def some(names: tuple[str, ...]) -> str:
+    """Return how many names there are, and the first of them."""
+    return (
+        f"{len(names)}"
+        + (f": {', '.join(names[:5])}" if names else "")
+        + ", ..." * (len(names) > 5)
+    )
 
 
 def print_drift(drifts: dict[str, dict[str, Any]]) -> None:
