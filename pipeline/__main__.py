@@ -253,11 +253,8 @@ def flow(*arguments: str) -> int:
 
 def some(names: tuple[str, ...]) -> str:
     """Return how many names there are, and the first of them."""
-    return (
-        f"{len(names)}"
-        + (f": {', '.join(names[:5])}" if names else "")
-        + ", ..." * (len(names) > 5)
-    )
+    shown = ", ".join([*names[:5], *["..."] * (len(names) > 5)])
+    return f"{len(names)}: {shown}" if names else "0"
 
 
 def print_drift(drifts: dict[str, dict[str, Any]]) -> None:
