@@ -183,7 +183,7 @@ def versions(location: StoreArgument, as_json: JsonOption = False) -> None:
 
 @app.command(epilog="Example: hypersigma-data diff v1 v2 demo/store")
 def diff(a: str, b: str, location: StoreArgument, as_json: JsonOption = False) -> None:
-    """List the scenes and count the tiles that differ between versions A and B.
+    """List the scenes and tiles that versions A and B do not share, or have otherwise.
 
     And how far the pixels moved: per band the population stability index (PSI), of B against A.
     """
@@ -194,7 +194,7 @@ def diff(a: str, b: str, location: StoreArgument, as_json: JsonOption = False) -
         if as_json:
             print_json({**change, "drift": drifts})
             return
-        print_facts(change)
+        print_facts({name: some(found) for name, found in change.items()})
         print_drift(drifts)
 
 
@@ -233,6 +233,12 @@ app.command(epilog="Example: hypersigma-data audit demo/store --out certificate.
 _QUERY = "query \"cloud < 0.1 and sensor = 'ahsi'\" demo/store"
 app.command(epilog=f"Example: hypersigma-data {_QUERY}")(query)
 app.command(epilog="Example: hypersigma-data report demo/store demo/card --version v2")(report)
+
+
+def some(names: tuple[str, ...]) -> str:
+    """Return how many names there are, and the first of them."""
+    shown = ", ".join([*names[:5], *["..."] * (len(names) > 5)])
+    return f"{len(names)}: {shown}" if names else "0"
 
 
 def print_drift(drifts: dict[str, dict[str, Any]]) -> None:

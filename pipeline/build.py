@@ -197,7 +197,11 @@ def _publish(coordinator: Coordinator, plan: Plan, known: Known, gone: set[str])
     removed = gone | (plan.stale | outdated) - set(again)
     staged = {name: attrs["counts"]["kept"] for name, attrs in known.staged.items()}
     added = {name: kept for name, kept in {**staged, **again}.items() if name not in removed}
-    version = coordinator.publish(removed) if added or removed else None
+    version = None
+    if added or removed & set(known.published):
+        version = coordinator.publish(removed)
+    elif outdated:
+        store.drop_work(coordinator.repo)
     return BuildReport(
         version=version.tag if version else None,
         added=tuple(sorted(added)),

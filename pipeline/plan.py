@@ -11,6 +11,7 @@ from pipeline.readers.names import scene_id_of_name
 from pipeline.sources import Product, local, look_of
 from pipeline.states import SceneState, States
 from storage.index import source_digest
+from storage.schema import SceneError
 
 logger = logging.getLogger(__name__)
 
@@ -95,6 +96,9 @@ def make_plan(
             logger.error("%s failed: %s", path.name, error)
             plan.failures.append(Failure(path.name, str(error)))
             _keep_known(path, plan, known)
+            if isinstance(error, SceneError | OSError):  # a twin is no fault of the product
+                state = states[path.name].failed(str(error), known.recipe, look_of(path))
+                states.put(state)
     return plan
 
 

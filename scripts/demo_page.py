@@ -29,7 +29,7 @@ def summarise(root: Path, timings: Sequence[dict[str, Any]]) -> dict[str, Any]:
             {"tag": v.tag, "scenes": v.scenes, "tiles": v.tiles, "message": v.message}
             for v in versions
         ],
-        "diff_v1_v2": {"scenes_added": list(change.scenes_added), "tiles": change.tiles_added},
+        "diff_v1_v2": {"scenes_added": list(change.scenes_added), "tiles": len(change.tiles_added)},
         "tiles": {
             f"{sensor} {split}": len(part)
             for (sensor, split), part in index.groupby(["sensor", "split"])

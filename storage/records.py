@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import obstore
@@ -10,6 +11,8 @@ from obstore.exceptions import NotFoundError
 from storage.location import Location, files_beside
 
 _SUFFIX = ".json"
+_AT_ONCE = 16
+"""Requests under way: thousands of small objects take their time one by one."""
 
 
 class Records:
@@ -25,16 +28,14 @@ class Records:
 
     def load(self) -> dict[str, dict[str, Any]]:
         """Return all of them; one that is no JSON object is left out."""
-        found = {}
-        for batch in obstore.list(self._files):
-            for entry in batch:
-                if not entry["path"].endswith(_SUFFIX):
-                    continue
-                content = bytes(obstore.get(self._files, entry["path"]).bytes())
-                record = _parse(content)
-                if record is not None:
-                    found[record.pop("name")] = record
-        return found
+        paths = [entry["path"] for batch in obstore.list(self._files) for entry in batch]
+
+        def read(path: str) -> dict[str, Any] | None:
+            return _parse(bytes(obstore.get(self._files, path).bytes()))
+
+        with ThreadPoolExecutor(_AT_ONCE, "records") as pool:
+            records = pool.map(read, [path for path in paths if path.endswith(_SUFFIX)])
+            return {record.pop("name"): record for record in records if record is not None}
 
     def get(self, name: str) -> dict[str, Any] | None:
         """Return one, None if it is not there or no JSON object."""

@@ -15,6 +15,7 @@ from storage.chunks import BATCH_TILES, computed
 from storage.nodes import PIXEL_CODEC, plain, read_column, subgroup, write_column
 from storage.patterns import patterns
 from storage.schema import (
+    CHECKSUM,
     PATTERN,
     SchemaError,
     check_scene_id,
@@ -63,14 +64,15 @@ def write_scene(session: icechunk.Session, tiles: "xr.Dataset") -> dict[str, Any
         if coord.dims == ("band",):
             write_column(group, str(name), np.asarray(coord.values), "band")
     kept = Kept(tiles)
-    digest = hashlib.sha256()
-    found = _write_pixels(group, tiles, kept, digest)
+    found = _write_pixels(group, tiles, kept)
     write_sketch(group, found.sketch)
     columns = {**kept.columns(), PATTERN: np.concatenate(found.patterns)}
     corners = zip(columns["row"].tolist(), columns["col"].tolist(), strict=True)
     names = np.array([tile_id(scene_id, row, col) for row, col in corners], dtype="U")
-    for name, values in {**columns, "tile_id": names}.items():
+    checksum = np.array([int.from_bytes(each[:8]) for each in found.digests], "u8")
+    for name, values in {**columns, "tile_id": names, CHECKSUM: checksum}.items():
         write_column(group, name, values, "tile")
+    digest = hashlib.sha256(b"".join(found.digests))
     for place in ("row", "col"):
         digest.update(columns[place].astype("<i4").tobytes())
     # Last, so that a group without `content` is known to be unfinished.
@@ -137,8 +139,8 @@ def scene_dataset(group: zarr.Group, scene_id: str) -> "xr.Dataset":
         scene_id: One of the version's scenes.
 
     Returns:
-        What was written, with `tile_id` and `pattern` (tile) added; `sun_*` and `view_zenith` NaN
-        if unknown.
+        What was written, with `tile_id`, `pattern` and `checksum` (tile) added; `sun_*` and
+        `view_zenith` NaN if unknown.
 
     Raises:
         SchemaError: The version has no such scene.
@@ -181,8 +183,9 @@ def scene_columns(group: zarr.Group, scene_id: str) -> SceneColumns:
             f"{scene_id} was not written to its end; leave the fork of a failed writer out"
         )
     names = [str(name) for name, node in scene.arrays() if _dims(node) == ("tile",)]
-    # Tile ids follow from scene, row and column: the index does without them.
-    return {name: read_column(scene, name) for name in names if name != "tile_id"}, attrs
+    # Tile ids follow from scene, row and column, checksums are for `diff`: no part of the index.
+    names = [name for name in names if name not in ("tile_id", CHECKSUM)]
+    return {name: read_column(scene, name) for name in names}, attrs
 
 
 def _dims(node: zarr.Array[Any]) -> tuple[str | None, ...] | None:
@@ -201,14 +204,20 @@ class _Seen:
     def __init__(self, tiles: "xr.Dataset") -> None:
         self.sketch = SceneSketch(tiles.sizes["band"], tiles.tiles.dtype, tiles.attrs["units"])
         self.patterns = [np.empty(0, np.uint64)]
+        self.digests: list[bytes] = []
+        """Of each tile's pixels and mask."""
 
     def add(self, values: np.ndarray, mask: np.ndarray, split: np.ndarray) -> None:
+        for tile, valid in zip(values, mask, strict=True):
+            digest = hashlib.sha256(tile)
+            digest.update(valid)
+            self.digests.append(digest.digest())
         self.sketch.add(values, mask, split)
         self.patterns.append(patterns(values, mask))
 
 
-def _write_pixels(group: zarr.Group, tiles: "xr.Dataset", kept: Kept, digest: Any) -> _Seen:
-    """Write `tiles` and `valid` shard by shard, the bytes also into `digest`."""
+def _write_pixels(group: zarr.Group, tiles: "xr.Dataset", kept: Kept) -> _Seen:
+    """Write `tiles` and `valid` shard by shard; return what was seen of them."""
     count, *shape = tiles.tiles.shape
     dtype = tiles.tiles.dtype.newbyteorder("<")
     step = max(1, min(BATCH_TILES, SHARD_BYTES // (math.prod(shape) * dtype.itemsize), count))
@@ -219,8 +228,6 @@ def _write_pixels(group: zarr.Group, tiles: "xr.Dataset", kept: Kept, digest: An
         stop = start + len(values)
         pixels[start:stop] = values
         valid[start:stop] = mask
-        digest.update(values)
-        digest.update(mask)
         seen.add(values, mask, split)
 
     start = 0

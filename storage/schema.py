@@ -25,6 +25,7 @@ FOOTPRINT_COORDS = ("right_east", "right_north", "down_east", "down_north")
 its right and of its lower edge: the tile is the parallelogram centre +- right +- down; or NaN."""
 PLACE_COORDS = ("row", "col", "lon", "lat", "split", *FOOTPRINT_COORDS)
 PATTERN = "pattern"
+CHECKSUM = "checksum"
 """uint64 column that the store makes (`storage.patterns`); 0 for a tile without one."""
 
 TILE_DTYPES = ("int16", "float32")

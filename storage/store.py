@@ -34,13 +34,13 @@ from storage.versions import (
     tag,
     versions,
 )
-from storage.work import BRANCH, WORK, begin_work, checkpoint, staged
+from storage.work import BRANCH, WORK, begin_work, checkpoint, drop_work, staged
 
 __all__ = [
     "SCHEMA", "Diff", "Recipe", "Version", "begin", "checkpoint", "collect_garbage", "commit_lock",
-    "commit_version", "create", "diff", "exists", "find_version", "is_locked", "kept_tiles",
-    "open_repository", "open_version", "rollback", "scene_dataset", "scenes", "staged", "tag",
-    "versions", "write_scene",
+    "commit_version", "create", "diff", "drop_work", "exists", "find_version", "is_locked",
+    "kept_tiles", "open_repository", "open_version", "rollback", "scene_dataset", "scenes",
+    "staged", "tag", "versions", "write_scene",
 ]  # fmt: skip
 
 SCHEMA = "hypersigma-store/1"

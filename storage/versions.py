@@ -8,12 +8,11 @@ from datetime import datetime
 from typing import Any
 
 import icechunk
-import numpy as np
 import zarr
 
-from storage.index import Index, load_index, scene_table, update_index
-from storage.nodes import subgroup
-from storage.schema import SchemaError, check_name
+from storage.index import scene_table, update_index
+from storage.nodes import read_column, subgroup
+from storage.schema import CHECKSUM, SchemaError, check_name
 from storage.statistics import add_statistics
 from storage.work import BRANCH, WORK, join, new_columns, save
 
@@ -57,8 +56,11 @@ class Diff:
     scenes_changed: tuple[str, ...]
     """In both, with other pixels, masks or corners."""
 
-    tiles_added: int
-    tiles_removed: int
+    tiles_added: tuple[str, ...]
+    """Tile ids, here and in the others."""
+    tiles_removed: tuple[str, ...]
+    tiles_changed: tuple[str, ...]
+    """In both, with other pixels or another mask."""
 
 
 def commit_version(
@@ -167,18 +169,27 @@ def find_version(repo: icechunk.Repository, version: str | None = None) -> Versi
 
 
 def diff(repo: icechunk.Repository, a: str, b: str) -> Diff:
-    """Compare two versions by their indexes: what came and went from `a` to `b`."""
-    old, new = (_contents(repo, version) for version in (a, b))
-    content_a, content_b = (dict(zip(i.scene_ids, i.content, strict=True)) for i in (old, new))
+    """Compare two versions: what came, went and changed from `a` to `b`; reads no pixels.
+
+    Raises:
+        SchemaError: There is no such version.
+    """
+    old, new = (_opened(repo, version) for version in (a, b))
+    content_a, content_b = (
+        dict(zip(table["scene_id"], table["content"], strict=True))
+        for table in map(scene_table, (old, new))
+    )
     changed = {n for n in content_a.keys() & content_b if content_a[n] != content_b[n]}
     added, removed = content_b.keys() - content_a.keys(), content_a.keys() - content_b.keys()
-    tiles_a, tiles_b = _corners(old, removed | changed), _corners(new, added | changed)
+    tiles_a, tiles_b = _checksums(old, removed | changed), _checksums(new, added | changed)
+    both = tiles_a.keys() & tiles_b
     return Diff(
         scenes_added=tuple(sorted(added)),
         scenes_removed=tuple(sorted(removed)),
         scenes_changed=tuple(sorted(changed)),
-        tiles_added=len(tiles_b - tiles_a),
-        tiles_removed=len(tiles_a - tiles_b),
+        tiles_added=tuple(sorted(tiles_b.keys() - both)),
+        tiles_removed=tuple(sorted(tiles_a.keys() - both)),
+        tiles_changed=tuple(sorted(name for name in both if tiles_a[name] != tiles_b[name])),
     )
 
 
@@ -235,14 +246,18 @@ def _numbers(repo: icechunk.Repository) -> list[int]:
     return [int(match[1]) for match in map(_TAG.fullmatch, repo.list_tags()) if match]
 
 
-def _contents(repo: icechunk.Repository, version: str) -> Index:
+def _opened(repo: icechunk.Repository, version: str) -> zarr.Group:
     session = repo.readonly_session(snapshot_id=find_version(repo, version).snapshot)
-    return load_index(zarr.open_group(session.store, mode="r"))
+    return zarr.open_group(session.store, mode="r")
 
 
-def _corners(index: Index, scene_ids: set[str]) -> set[tuple[str, int, int]]:
-    wanted = np.array([name in scene_ids for name in index.scene_ids], dtype=bool)
-    rows = np.flatnonzero(wanted[index.tiles["scene"]])
-    names = (index.scene_ids[number] for number in index.tiles["scene"][rows].tolist())
-    corners = (index.tiles[name][rows].tolist() for name in ("row", "col"))
-    return set(zip(names, *corners, strict=True))
+def _checksums(root: zarr.Group, scene_ids: set[str]) -> dict[str, int]:
+    """Return the checksums of scenes' tiles by their names; an older store's are like no others."""
+    found: dict[str, int] = {}
+    for scene in _groups(root, scene_ids):
+        names = read_column(scene, "tile_id").tolist()
+        sums = (
+            read_column(scene, CHECKSUM).tolist() if CHECKSUM in scene else [id(found)] * len(names)
+        )
+        found |= dict(zip(names, sums, strict=True))
+    return found

@@ -33,6 +33,11 @@ def begin_work(repo: icechunk.Repository) -> None:
         repo.reset_branch(WORK, head, from_snapshot_id=tip.id)
 
 
+def drop_work(repo: icechunk.Repository) -> None:
+    """Give up what is finished and not published."""
+    repo.reset_branch(WORK, repo.lookup_branch(BRANCH))
+
+
 def checkpoint(repo: icechunk.Repository, forks: Sequence[icechunk.ForkSession]) -> None:
     """Keep the scenes that forks wrote, so that they outlast this build.
 

@@ -236,6 +236,33 @@ def test_what_was_finished_before_its_source_went_is_not_published(world):
     assert set(world.content()) == {"b"}
 
 
+def test_all_that_was_finished_is_gone(world):
+    world.write("a", "b")
+    world.build()
+    world.write("c", "d")
+
+    def interrupted(tasks, start):
+        yield tasks[0], start(tasks[0])(tasks[0].path)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        world.build(run=interrupted)
+    world.remove("c", "d")
+    assert world.build().version is None
+    assert world.build().version is None
+    assert set(world.content()) == {"a", "b"}
+
+
+def test_a_product_that_cannot_be_named_is_put_in_quarantine_too(world, monkeypatch):
+    monkeypatch.setattr(fake.plan, "scene_id_of_name", lambda path: None)
+    world.write("bad", error="a torn tape")
+    world.write("good")
+    assert [len(world.build().failures) for _ in range(4)] == [1, 1, 1, 0]
+    assert world.states() == {"bad": "quarantined", "good": "done"}
+    world.write("bad")
+    assert world.build().added == ("bad",)
+
+
 def test_garbage_is_collected_and_no_version_is_hurt(world):
     world.write("a", "b")
     world.build()

@@ -132,7 +132,7 @@ def test_rollback_keeps_all_versions_and_numbers(repo, location):
     assert build(repo, make_tiles("s3")).tag == "v3"
     change = store.diff(repo, "v2", "v3")
     assert (change.scenes_added, change.scenes_removed) == (("s3",), ("s2",))
-    assert (change.tiles_added, change.tiles_removed) == (5, 5)
+    assert (len(change.tiles_added), len(change.tiles_removed)) == (5, 5)
 
 
 def test_diff_counts_tiles_of_a_changed_scene(repo):
@@ -141,7 +141,9 @@ def test_diff_counts_tiles_of_a_changed_scene(repo):
     assert replaced.message == "v2: 2 scenes (+0, 1 replaced), 12 tiles (+2)"
     change = store.diff(repo, "v1", "v2")
     assert (change.scenes_added, change.scenes_removed, change.scenes_changed) == ((), (), ("s1",))
-    assert (change.tiles_added, change.tiles_removed) == (2, 0)
+    assert change.tiles_added == ("s1_r128_c0", "s1_r64_c128")
+    assert change.tiles_removed == ()
+    assert len(change.tiles_changed) == 5
     assert store.diff(repo, "v1", "v1").scenes_changed == ()
 
 
@@ -413,3 +415,16 @@ def test_any_history_of_builds_and_rollbacks(repo, location, seed):
         assert set(group["scenes"].group_keys()) == set(scenes)
         for name, tiles in scenes.items():
             np.testing.assert_array_equal(store.scene_dataset(group, name).tiles, tiles.tiles)
+
+
+def test_diff_names_the_tiles_that_changed(repo):
+    tiles = make_tiles("s1", 6)
+    build(repo, tiles)
+    other = tiles.copy(deep=True)
+    other.tiles[2, 0, 5, 5] += 1
+    other.valid[4, 0, 0] = ~other.valid[4, 0, 0]
+    build(repo, other)
+    change = store.diff(repo, "v1", "v2")
+    assert change.scenes_changed == ("s1",)
+    assert change.tiles_changed == ("s1_r0_c128", "s1_r64_c64")
+    assert (change.tiles_added, change.tiles_removed) == ((), ())
