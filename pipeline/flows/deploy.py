@@ -30,8 +30,8 @@ def deploy(config: str, overrides: list[str]) -> int:
     dataset = configs.load(DatasetConfig, config, overrides)
     if relative := _relative(dataset):
         sys.stderr.write(
-            f"{config}: {', '.join(relative)}: expected full paths or URLs, since a worker runs in a "
-            "folder of its own\n"
+            f"{config}: {', '.join(relative)}: expected full paths or URLs, since a worker runs "
+            "in a folder of its own\n"
         )
         return 1
     _make_pool(_pool())

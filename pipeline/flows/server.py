@@ -44,7 +44,10 @@ def prefect_server() -> Iterator[str]:
     command = [sys.executable, "-m", "prefect", "server", "start"]
     # A session of its own: Ctrl-C must reach the runner first, which still needs the server then.
     server = subprocess.Popen(
-        [*command, "--host", "127.0.0.1", "--port", str(port)], start_new_session=True
+        [*command, "--host", "127.0.0.1", "--port", str(port)],
+        # Its pages would ask at port 4200 otherwise.
+        env={**os.environ, "PREFECT_SERVER_UI_API_URL": url},
+        start_new_session=True,
     )
     try:
         _wait_until_healthy(f"{url}/health", server)
