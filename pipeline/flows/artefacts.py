@@ -35,7 +35,7 @@ def show_build(config: DatasetConfig, built: BuildReport) -> None:
         create_image_artifact(
             image_url=f"data:image/png;base64,{data}",
             key=_key(config, "quicklook"),
-            description=f"First tiles of {built.version}'s new scenes: {', '.join(built.added)}",
+            description=f"First tiles of the first scenes that {built.version} added",
         )
 
 
