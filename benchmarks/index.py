@@ -86,11 +86,12 @@ def make_store(place: Path) -> None:
         columns = _columns(config, centre, rng, most)
         count = len(columns["row"])
         counts = {"in": _ROWS * _COLS, "kept": count, "rejected": {"other": _ROWS * _COLS - count}}
-        attrs = {"sensor": "hyperion", "content": f"{number:064x}", "counts": counts}
+        attrs = {"sensor": "hyperion", "content": f"{number:064x}", "counts": counts,
+                 "sources": []}  # fmt: skip
         scenes[f"EO1H{number:018d}"] = columns, attrs
         left -= count
     assert left == 0, f"expected {TILES} tiles, {left} are missing"
-    session = store.begin(repo)
+    session = repo.writable_session("main")
     root = zarr.open_group(session.store, mode="r+")
     save_index(root, with_scenes(empty_index(), scenes))
     for name, (_, attrs) in scenes.items():

@@ -21,27 +21,27 @@ class Services:
     """The work pool whose runs a Prefect worker starts."""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def compose():
     """The compose file with fresh keys and passwords."""
     return compose_file.filled(new_values())
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def objects(compose, tmp_path_factory):
     """SeaweedFS; the variables by which our programs reach it."""
     with by_hand.objects(compose, tmp_path_factory.mktemp("objects")) as env:
         yield env
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def postgres(compose):
     """PostgreSQL's port."""
     with by_hand.postgres(compose) as port:
         yield port
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def prefect_server(compose, postgres, tmp_path_factory):
     """Prefect's server on PostgreSQL; the variables by which clients reach it."""
     folder = tmp_path_factory.mktemp("prefect")
@@ -49,14 +49,14 @@ def prefect_server(compose, postgres, tmp_path_factory):
         yield env
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def dask_cluster(compose, objects, tmp_path_factory):
     """A Dask scheduler and two workers of one thread; the scheduler's address."""
     with by_hand.dask_cluster(compose, tmp_path_factory.mktemp("dask"), objects) as env:
         yield env
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def services(compose, objects, prefect_server, dask_cluster, tmp_path_factory):
     """All of them at once, and a Prefect worker that reaches them."""
     env = {**objects, **prefect_server, **dask_cluster}
