@@ -28,6 +28,7 @@ _LONLAT = CRS.from_epsg(4326)
 _PIXELS = 1024
 """Most pixels along a side that are held at once: a finer mask is read by every n-th."""
 _GDAL = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_CACHEMAX": 64 * 2**20}
+_EARTH = (-180.0, -90.0, 180.0, 90.0)
 _MARGIN = 1e-6
 """Around points [deg]: one alone has a box, too."""
 # The checksum is of this file: neither another one nor coarser pixels may have a say.
@@ -144,7 +145,12 @@ def _raster_box(path: Path) -> Box:
         west, south, east, north = bounds
         if crs.is_geographic:
             return min(west, east), min(south, north), max(west, east), max(south, north)
-        west, south, east, north = transform_bounds(crs, _LONLAT, *bounds)
+        try:
+            west, south, east, north = transform_bounds(crs, _LONLAT, *bounds)
+        except CPLE_BaseError:  # a map of the Earth with corners beyond it
+            return _EARTH
+    if not np.isfinite((west, south, east, north)).all():
+        return _EARTH
     # The edges are bent between the points that were looked at.
     return west - 0.1, south - 0.1, (east if east >= west else east + 360) + 0.1, north + 0.1
 

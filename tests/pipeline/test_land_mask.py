@@ -199,6 +199,25 @@ def test_masks_of_all_kinds_say_the_same(tmp_path):
             assert np.isnan(is_land(found, *far)).all(), path
 
 
+@pytest.mark.parametrize("crs", ["ESRI:54009", "ESRI:54008", "EPSG:3031"])
+def test_a_map_of_the_earth_with_corners_beyond_it(crs, tmp_path):
+    """Mollweide, sinusoidal, and the Antarctic seen from below; land is south of 60 deg."""
+    edge = 9e6 if crs != "EPSG:3031" else 4e6
+    high = edge if crs == "EPSG:3031" else 9.1e6
+    wide = edge if crs == "EPSG:3031" else 2.01e7
+    x, y = np.meshgrid(np.linspace(-wide, wide, 400), np.linspace(high, -high, 300))
+    value = (x**2 + y**2 < 3.33e6**2) if crs == "EPSG:3031" else y < -6.67e6
+    if crs == "ESRI:54009":
+        value = y < transform("EPSG:4326", crs, [0], [-60])[1][0]
+    path = write_tif(tmp_path / "a.tif", value.astype("uint8"), (-wide, -high, wide, high), crs)
+    lon = np.linspace(-175, 175, 200)
+    for lat, land in ((-75, 1), (-50 if crs != "EPSG:3031" else -57, 0)):
+        np.testing.assert_array_equal(is_land(load(path), lon, np.full(200, float(lat))), land)
+    if crs == "EPSG:3031":
+        assert np.isnan(is_land(load(path), lon, np.full(200, 80.0))).all()
+    split_at(config(path), lon, lon / 2)
+
+
 def test_nodata_says_nothing_unless_it_is_zero(tmp_path):
     value = np.array([[0, 1], [9, 2]], "uint8")
     nine = load(write_tif(tmp_path / "nine.tif", value, (0, 0, 2, 2), nodata=9))
