@@ -27,7 +27,7 @@ from pipeline.readers.names import scene_id_of_name
 from pipeline.recipe import Recipe, apply, load_recipe, recipe_hash, recipe_json, scene_recipe_hash
 from pipeline.sensors import SENSORS
 from pipeline.sources import Product, find_products, local, look_of
-from pipeline.split import SplitConfig
+from pipeline.split import SplitConfig, pinned
 from pipeline.states import SceneState, States
 from storage import store
 from storage.index import source_digest
@@ -117,18 +117,20 @@ def build_dataset(
     Raises:
         storage.schema.SchemaError: The store holds another dataset; too much has vanished; or
             `only_failed` and the recipe is another than the head's.
-        FileNotFoundError: There is nothing at the source.
+        FileNotFoundError: There is nothing at the source, or no land mask where the config says so.
+        ValueError: The land mask is none.
         TimeoutError: Another build holds the store.
     """
     recipe = load_recipe(config.recipe)
     find_products(config.source, config.cache)  # a wrong path must leave no store behind
+    split = pinned(config.split)  # and so must a wrong land mask
     with store.commit_lock(config.store) as lock:
-        text, digest = recipe_json(recipe, config.split), recipe_hash(recipe, config.split)
+        text, digest = recipe_json(recipe, split), recipe_hash(recipe, split)
         repo = store.create(config.store, dataset=config.name, recipe=text, recipe_hash=digest)
         session = store.begin(repo)
         known = Known(
             store.scenes(repo), store.staged(repo), digest,
-            frozenset(scene_recipe_hash(recipe, config.split, name) for name in SENSORS),
+            frozenset(scene_recipe_hash(recipe, split, name) for name in SENSORS),
         )  # fmt: skip
         states = States(config.store)
         products = find_products(config.source, config.cache)
@@ -143,7 +145,7 @@ def build_dataset(
 
         def start(task: Task) -> Work:
             coordinator.start(task)
-            return partial(ingest, recipe=recipe, split=config.split, fork=session.fork())
+            return partial(ingest, recipe=recipe, split=split, fork=session.fork())
 
         runner = run or (on_dask(config.dask) if config.dask else in_turn)
         try:

@@ -5,7 +5,6 @@ import inspect
 import itertools
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -18,7 +17,7 @@ import configs
 from configs import ConfigError
 from pipeline.quality.tiles import MEASURES, check_limits
 from pipeline.sensors import SENSORS
-from pipeline.split import SplitConfig, assign
+from pipeline.split import SplitConfig, assign, record
 from pipeline.steps import STEPS
 from pipeline.steps.scores import RULES
 from pipeline.tiling import tile
@@ -97,10 +96,13 @@ def recipe_json(recipe: Recipe, split: SplitConfig) -> str:
     """Return all that a scene's tiles follow from, beside the scene: canonical JSON.
 
     The split is part of it: tiles of two divisions of the Earth in one store would leak.
+
+    Raises:
+        FileNotFoundError: There is no land mask where the split's config says so.
+        ValueError: It is no land mask, or not the one that was pinned.
     """
     steps = [{name: dict(given or {}) for name, given in step.items()} for step in recipe.steps]
-    division = {**asdict(split), "fractions": dict(split.fractions)}
-    content = {"steps": steps, "split": division}
+    content = {"steps": steps, "split": record(split)}
     return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
@@ -149,7 +151,7 @@ def cut(recipe: Recipe, prepared: xr.Dataset, split: SplitConfig) -> xr.Dataset:
     """Return the tiles of what `prepare` returned, lazily."""
     tiles = tile(prepared, partial(assign, split), **tile_parameters(recipe))
     recorded = [*tiles.attrs["steps"]]
-    recorded[-1] = {**recorded[-1], "split": {**asdict(split), "fractions": dict(split.fractions)}}
+    recorded[-1] = {**recorded[-1], "split": record(split)}
     return tiles.assign_attrs(steps=recorded)
 
 

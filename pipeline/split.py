@@ -1,30 +1,27 @@
 """Splits by place: which part of the Earth is for training, validation and test.
 
-Stateless: a tile's split follows from its place and the configuration alone, so it stays the
-same when scenes are added, and two scenes of one place never differ.
+Stateless: a tile's split follows from its place and the configuration alone (with the land mask
+that it may name), so it stays the same when scenes are added, and two scenes of one place never
+differ, whatever their dates and sensors.
 """
 
-import hashlib
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import asdict, field, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
+from pipeline import land, strata
+from pipeline.blocks import KM_PER_DEGREE, Floats, block_of, draw
 from pipeline.ellipsoid import MERIDIAN_M_PER_DEGREE
 from storage.schema import SPLITS
 
-Floats = NDArray[np.float64]
 BORDER = ""
 """Instead of a split's name: the tile reaches into blocks of several splits."""
-
-_KM_PER_DEGREE = 111.19508
-"""Of latitude, on the sphere of radius 6371.0088 km."""
-# The R2 sequence, a two-dimensional low-discrepancy sequence: neighbouring blocks get values far
-# apart, so that few blocks already have about the wanted shares.
-_STEP_ROW, _STEP_COL = 0.7548776662466927, 0.5698402909980532
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -42,7 +39,14 @@ class SplitConfig:
     fractions: Mapping[str, float] = field(
         default_factory=lambda: {"train": 0.8, "val": 0.1, "test": 0.1}
     )
+    """Of blocks, that is of the ground. Of tiles the largest split has more: its blocks border on
+    each other more often, and only tiles between blocks of two splits are left out."""
     seed: int = 0
+    land_mask: Path | None = None
+    """A GeoTIFF (non-zero is land) or GeoJSON polygons: blocks on land, on water and of both then
+    have each about the wanted shares, in every neighbourhood. None: blocks are all alike."""
+    land_mask_sha256: str = ""
+    """What that file must have; "": it is taken as it is."""
 
     def __post_init__(self) -> None:
         shares = self.fractions
@@ -54,6 +58,10 @@ class SplitConfig:
             raise ValueError(
                 "block_km must be positive and guard_m not negative, "
                 f"got {self.block_km} and {self.guard_m}"
+            )
+        if self.land_mask_sha256 and self.land_mask is None:
+            raise ValueError(
+                f"land_mask_sha256 needs land_mask, the file, got {self.land_mask_sha256} alone"
             )
 
 
@@ -70,7 +78,8 @@ def assign(config: SplitConfig, lon: Floats, lat: Floats) -> NDArray[np.str_]:
         lat: Corners (tile, 4) [deg].
 
     Raises:
-        ValueError: A widened tile is larger than a block.
+        FileNotFoundError: There is no land mask where the config says so.
+        ValueError: A widened tile is larger than a block; or as `split_at`.
     """
     # Corners on both sides of the date line are brought to the first one's side.
     lon = lon[:, :1] + (lon - lon[:, :1] + 180) % 360 - 180
@@ -79,7 +88,7 @@ def assign(config: SplitConfig, lon: Floats, lat: Floats) -> NDArray[np.str_]:
     south, north = lat.min(axis=1) - guard, lat.max(axis=1) + guard
     widest = np.cos(np.radians(np.minimum(np.maximum(abs(south), abs(north)), 89.9)))
     west, east = lon.min(axis=1) - guard / widest, lon.max(axis=1) + guard / widest
-    size = np.maximum(north - south, (east - west) * widest) * _KM_PER_DEGREE
+    size = np.maximum(north - south, (east - west) * widest) * KM_PER_DEGREE
     if size.size and size.max() > config.block_km:
         raise ValueError(
             f"block_km must be at least {size.max():.2f} to hold a tile and its guard of "
@@ -95,16 +104,41 @@ def assign(config: SplitConfig, lon: Floats, lat: Floats) -> NDArray[np.str_]:
 def split_at(config: SplitConfig, lon: Floats, lat: Floats) -> NDArray[np.str_]:
     """Return the splits of the blocks in which points lie; `lon`, `lat` [deg] of one shape.
 
-    Blocks are rows of equal height, each cut into a whole number of blocks as wide as high at
-    the row's middle (a sinusoidal grid).
+    Raises:
+        FileNotFoundError: There is no land mask where the config says so.
+        ValueError: It is no land mask, or not the one that was pinned.
     """
-    height = config.block_km / _KM_PER_DEGREE
-    row = np.floor(lat / height)
-    middle = np.radians(np.clip((row + 0.5) * height, -89.9, 89.9))
-    count = np.maximum(1, np.round(360 / height * np.cos(middle)))
-    col = np.floor((lon + 180) % 360 / 360 * count)
-    digest = hashlib.sha256(str(config.seed).encode()).digest()
-    start = int.from_bytes(digest[:8], "big") / 2**64
-    draw = (row * _STEP_ROW + col * _STEP_COL + start) % 1
+    row, col = block_of(lon, lat, config.block_km)
+    if config.land_mask is None:
+        value = draw(row, col, config.seed)
+    else:
+        mask = land.load(config.land_mask, config.land_mask_sha256)
+        value = strata.draws(row, col, mask, block_km=config.block_km, seed=config.seed)
     shares = np.cumsum([config.fractions.get(split, 0.0) for split in SPLITS])
-    return np.array(SPLITS)[np.searchsorted(shares[:-1], draw, side="right")]
+    return np.array(SPLITS)[np.searchsorted(shares[:-1], value, side="right")]
+
+
+def pinned(config: SplitConfig) -> SplitConfig:
+    """Return the config with the land mask's place and checksum, for use by other processes.
+
+    Raises:
+        FileNotFoundError: There is no land mask where the config says so.
+        ValueError: It is no land mask, or not the one that was pinned.
+    """
+    if config.land_mask is None:
+        return config
+    mask = land.load(config.land_mask, config.land_mask_sha256)
+    return replace(config, land_mask=mask.path.absolute(), land_mask_sha256=mask.sha256)
+
+
+def record(config: SplitConfig) -> dict[str, Any]:
+    """Return all that splits follow from, as plain data: of a land mask the checksum alone.
+
+    Raises:
+        FileNotFoundError: There is no land mask where the config says so.
+        ValueError: It is no land mask, or not the one that was pinned.
+    """
+    found = {**asdict(config), "fractions": dict(config.fractions)}
+    del found["land_mask"], found["land_mask_sha256"]
+    sha256 = pinned(config).land_mask_sha256
+    return {**found, "land_mask": sha256} if sha256 else found

@@ -56,7 +56,7 @@ def test_catalogue(tmp_path):
 @pytest.mark.slow
 def test_splits(tmp_path):
     commands = run_page(ROOT / "docs/splits.md", tmp_path)
-    assert len(commands) == 7
+    assert len(commands) == 9
     assert json.loads((tmp_path / "certificate.json").read_text())["passed"]
 
 

@@ -68,7 +68,8 @@ def shares(
 ) -> dict[str, dict[str, float]]:
     """Return the share of tiles in each split: of all, by sensor, on land and on water.
 
-    A share that is off by more than `SHARE_TOLERANCE` is a warning: few blocks, no leak.
+    A share that is off by more than `SHARE_TOLERANCE` is a warning, no leak: there are few
+    blocks, or many tiles between blocks, of which the smaller splits lose most.
     """
     split = index["split"].combine_chunks().indices.to_numpy()
     sensors = index["sensor"].combine_chunks()
@@ -92,7 +93,7 @@ def shares(
         ]
         if off:
             warnings.append(
-                f"{name}: {'; '.join(off)}: few blocks of the map so far, or smaller ones "
-                "would do better"
+                f"{name}: {'; '.join(off)}: few blocks of the map so far, or many "
+                "tiles left out between blocks: larger ones keep more"
             )
     return found

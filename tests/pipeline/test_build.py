@@ -90,6 +90,24 @@ def test_a_changed_source_renews_its_scene_alone(world, monkeypatch):
     assert world.content("v1") == before
 
 
+def test_another_land_mask_renews_all_scenes_and_the_same_one_elsewhere_none(world):
+    world.write("a", "b")
+    world.build()
+    ring = [[0, 40], [12, 40], [12, 60], [0, 60], [0, 40]]
+    text = json.dumps({"type": "Polygon", "coordinates": [ring]})
+    for name, masks, added in [
+        ("here.json", text, ("a", "b")), ("there.json", text, ()),
+        ("there.json", text + "\n", ("a", "b")),
+    ]:  # fmt: skip
+        mask = world.folder / name
+        mask.write_text(masks)
+        world.configure(split={"land_mask": str(mask)})
+        assert world.build().added == added
+    mask.unlink()
+    with pytest.raises(FileNotFoundError, match=r"split\.land_mask: expected .* found nothing at"):
+        world.build()
+
+
 def test_a_file_that_was_only_touched_is_hashed_and_left(world):
     world.write("a")
     world.build()

@@ -33,6 +33,50 @@ def test_a_place_keeps_its_split_whatever_else_is_asked():
     np.testing.assert_array_equal(alone, whole[::37])
 
 
+def test_draws_are_those_of_the_first_version():
+    lon, lat = np.linspace(-179.9, 179.9, 24), np.linspace(-85, 85, 24)
+    letters = "".join(split[1] for split in split_at(SplitConfig(), lon, lat))
+    assert letters == "rerrrrrrerrrarrrrrrarrra"  # the second one of train, val, test
+    other = SplitConfig(block_km=6, seed=7, fractions={"train": 0.5, "val": 0.2, "test": 0.3})
+    letters = "".join(split[1] for split in split_at(other, lon, lat))
+    assert letters == "earrrarrereeearrerrrrrer"
+
+
+def strip(lon0, lat0, size_km, heading):
+    """Corners of the tiles of a scene of (across, along) size, turned clockwise by `heading`."""
+    side = 1.92
+    x, y = np.meshgrid(*(side * (np.arange(int(km / side)) - int(km / side) / 2) for km in size_km))
+    x = x.ravel()[:, None] + side * np.array([0, 1, 0, 1])
+    y = y.ravel()[:, None] + side * np.array([1, 1, 0, 0])
+    cos, sin = np.cos(np.radians(heading)), np.sin(np.radians(heading))
+    lat = lat0 + (y * cos - x * sin) / KM
+    return lon0 + (x * cos + y * sin) / KM / np.cos(np.radians(lat)), lat
+
+
+@pytest.mark.parametrize(
+    ("size_km", "spread"), [((7.5, 100), 0.05), ((60, 60), 0.015)], ids=["hyperion", "ahsi"]
+)
+@pytest.mark.parametrize("block_km", [10, 20])
+def test_fifty_scenes_of_a_sensor_have_about_the_shares(size_km, spread, block_km):
+    """In six regions, so that many overlap; of the ground, as `fractions` are."""
+    config = SplitConfig(block_km=block_km)
+    rng = np.random.default_rng(5)
+    region = rng.integers(0, 6, 50)
+    lon = rng.uniform(-170, 170, 6)[region] + rng.normal(0, 0.7, 50)
+    lat = rng.uniform(-55, 65, 6)[region] + rng.normal(0, 0.5, 50)
+    scenes = [strip(x, y, size_km, 13) for x, y in zip(lon, lat, strict=True)]
+    lon, lat = (np.concatenate(parts) for parts in zip(*scenes, strict=True))
+    ground = split_at(config, lon.mean(1), lat.mean(1))
+    spread *= block_km / 10
+    for split, share in config.fractions.items():
+        assert (ground == split).mean() == pytest.approx(share, abs=spread)
+    tiles = assign(config, lon, lat)
+    kept = tiles != BORDER
+    # Tiles between two training blocks stay, those between splits go.
+    assert 0.7 < kept.mean() < 0.95
+    assert 0.8 - spread < (tiles[kept] == "train").mean() < 0.92
+
+
 def test_another_seed_gives_other_splits():
     lon, lat = grid(13.0, 52.3, 20)
     first, second = (assign(SplitConfig(block_km=4, seed=seed), lon, lat) for seed in (0, 1))
