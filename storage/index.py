@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import zarr
 
-from storage.nodes import append_column, array, read_column, subgroup, write_column
+from storage.nodes import append_column, read_column, subgroup, write_column
 from storage.scenes import SceneColumns
 from storage.schema import (
     FOOTPRINT_COORDS,
@@ -104,48 +104,48 @@ def scene_table(group: zarr.Group) -> dict[str, list[str]]:
     that it was made from; `recipe`, the hash of what it was made by; `product`, the name of its
     file or folder at the source; `kept`, its number of tiles. "" is unknown.
     """
-    node = subgroup(group, "index/scenes")
-    columns = {name: read_column(node, name).tolist() for name in _SCENES if name in node}
+    node = dict(subgroup(group, "index/scenes").arrays())
+    columns = {name: np.asarray(node[name][:]).tolist() for name in _SCENES if name in node}
     unknown = [""] * len(columns["scene_id"])
     return {name: columns.get(name, unknown) for name in _SCENES}
 
 
 def update_index(
-    group: zarr.Group, new: dict[str, SceneColumns], removed: set[str]
-) -> dict[str, int]:
+    group: zarr.Group, stored: list[str], new: dict[str, SceneColumns], removed: set[str]
+) -> tuple[dict[str, int], list[str]]:
     """Add scenes to the stored index, in the order of their names, and take others out of it.
 
     Args:
         group: The root of the session.
+        stored: The scenes that the index has.
         new: By scene id, columns and attrs (see `scene_columns`); may replace scenes.
         removed: Scenes to take out.
 
     Returns:
-        The number of tiles in each split, afterwards.
+        The number of tiles in each split and the scenes, afterwards.
     """
     node = subgroup(group, "index")
-    stored = set(scene_table(group)["scene_id"])
-    if stored & (removed | set(new)) or "splits" not in node.attrs:
+    if set(stored) & (removed | set(new)) or "splits" not in node.attrs:
         index = with_scenes(without_scenes(load_index(group), removed | set(new)), new)
         save_index(group, index)
-        return _split_counts(index.tiles["split"])
-    start = len(stored)
-    tiles, scenes = _entries(new, start)
-    before, count = array(node, "scene").shape[0], len(tiles["scene"])
-    for name in sorted({str(key) for key in node.array_keys()} | set(tiles)):
-        if name not in node:
+        return _split_counts(index.tiles["split"]), index.scene_ids
+    tiles, scenes = _entries(new, len(stored))
+    columns = dict(node.arrays())
+    before, count = columns["scene"].shape[0], len(tiles["scene"])
+    for name in sorted(set(columns) | set(tiles)):
+        if name in columns:
+            append_column(columns[name], tiles.get(name, _unknown(count, name)))
+        else:
             values = np.concatenate([_unknown(before, name), tiles[name]])
             write_column(node, name, values, "tile", _TILE_CHUNK)
-        else:
-            append_column(node, name, tiles.get(name, _unknown(count, name)))
-    table = subgroup(node, "scenes")
+    table = dict(subgroup(node, "scenes").arrays())
     for name, texts in scenes.items():
-        append_column(table, name, np.array(texts, dtype="T"))
+        append_column(table[name], np.array(texts, dtype="T"))
     added = _split_counts(tiles["split"])
     splits: Any = node.attrs["splits"]
     counts = {name: splits[name] + count for name, count in added.items()}
     node.attrs["splits"] = counts
-    return counts
+    return counts, stored + scenes["scene_id"]
 
 
 def save_index(group: zarr.Group, index: Index) -> None:

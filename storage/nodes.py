@@ -66,9 +66,8 @@ def write_column(
     )[:] = values
 
 
-def append_column(group: zarr.Group, name: str, values: np.ndarray) -> None:
+def append_column(column: zarr.Array[Any], values: np.ndarray) -> None:
     """Add values to the end of a 1-D array; its last object alone is written anew."""
-    column = array(group, name)
     start = column.shape[0]
     column.resize((start + len(values),))
     column[start:] = values

@@ -12,7 +12,7 @@ import zarr
 from zarr.core.metadata import ArrayV3Metadata
 
 from storage.chunks import BATCH_TILES, computed
-from storage.nodes import PIXEL_CODEC, plain, read_column, subgroup, write_column
+from storage.nodes import PIXEL_CODEC, plain, subgroup, write_column
 from storage.patterns import patterns
 from storage.schema import (
     CHECKSUM,
@@ -182,10 +182,13 @@ def scene_columns(group: zarr.Group, scene_id: str) -> SceneColumns:
         raise SchemaError(
             f"{scene_id} was not written to its end; leave the fork of a failed writer out"
         )
-    names = [str(name) for name, node in scene.arrays() if _dims(node) == ("tile",)]
+    columns = {str(name): node for name, node in scene.arrays() if _dims(node) == ("tile",)}
     # Tile ids follow from scene, row and column, checksums are for `diff`: no part of the index.
-    names = [name for name in names if name not in ("tile_id", CHECKSUM)]
-    return {name: read_column(scene, name) for name in names}, attrs
+    return {
+        name: np.asarray(column[:])
+        for name, column in columns.items()
+        if name not in ("tile_id", CHECKSUM)
+    }, attrs
 
 
 def _dims(node: zarr.Array[Any]) -> tuple[str | None, ...] | None:

@@ -102,9 +102,8 @@ def commit_version(
         root.attrs.update({"recipe": recipe.text, "recipe_hash": recipe.hash})
     went = (gone | added) & set(before["scene_id"])
     add_statistics(root, _groups(root, added), _groups(_head(repo), went) if went else ())
-    counts = update_index(root, new_columns(root, added), gone)
+    counts, names = update_index(root, before["scene_id"], new_columns(root, added), gone)
     tag, tiles = f"v{max([0, *_numbers(repo)]) + 1}", sum(counts.values())
-    names = scene_table(root)["scene_id"]
     metadata = {
         "version": tag,
         "scenes": len(names),
