@@ -29,7 +29,8 @@ def patterns(tiles: NDArray[np.generic], valid: NDArray[np.bool_]) -> NDArray[np
     bands = np.linspace(0, tiles.shape[1] - 1, min(_BANDS, tiles.shape[1])).round().astype(int)
     rows = slice(_ROW_STEP // 2, None, _ROW_STEP)
     edges = _edges(_means(tiles[:, bands, rows], valid[:, None, rows]))
-    sides = edges @ _PLANES[:, : edges.shape[1]].T > 0
+    # No BLAS: its threads go on spinning after so small a product, on cores that others need.
+    sides = np.einsum("te,be->tb", edges, _PLANES[:, : edges.shape[1]]) > 0
     found = np.packbits(sides, axis=1).view(">u8")[:, 0].astype(np.uint64)
     return np.where(edges.any(axis=1), found, np.uint64(0))
 

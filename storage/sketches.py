@@ -83,7 +83,7 @@ class SceneSketch:
                 found[fill - low] = 0
         start = low - int(_INTEGERS[0])
         here, exact = slice(start, start + len(found)), found.astype(np.float64)
-        sums = exact.sum(), exact @ _INTEGERS[here], exact @ _SQUARES[here]
+        sums = exact.sum(), (exact * _INTEGERS[here]).sum(), (exact * _SQUARES[here]).sum()
         self.moments[split, band] += np.array(sums).astype(np.int64)
         first, last = np.searchsorted(_FIRST, [start, start + len(found) - 1], side="right")
         edges = np.maximum(_FIRST[first - 1 : last] - start, 0)
