@@ -90,6 +90,8 @@ def load_index(group: zarr.Group) -> Index:
     """
     node = subgroup(group, "index")
     tiles = {str(name): read_column(node, str(name)) for name in sorted(node.array_keys())}
+    if not tiles:
+        return empty_index()
     lengths = {name: len(column) for name, column in tiles.items()}
     if len(set(lengths.values())) > 1 or not set(_FIXED) <= set(tiles):
         raise SchemaError(f"/index must have the columns {_FIXED} of one length, got {lengths}")
@@ -106,7 +108,7 @@ def scene_table(group: zarr.Group) -> dict[str, list[str]]:
     """
     node = dict(subgroup(group, "index/scenes").arrays())
     columns = {name: np.asarray(node[name][:]).tolist() for name in _SCENES if name in node}
-    unknown = [""] * len(columns["scene_id"])
+    unknown = [""] * len(columns.get("scene_id", ()))
     return {name: columns.get(name, unknown) for name in _SCENES}
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import icechunk
 import zarr
 
-from storage.index import empty_index, save_index, scene_table
+from storage.index import scene_table
 from storage.location import Location, icechunk_storage, repository_config
 from storage.lock import commit_lock, is_locked
 from storage.scenes import kept_tiles, scene_dataset, write_scene
@@ -82,7 +82,7 @@ def create(
         session = repo.writable_session(BRANCH)
         root = zarr.create_group(session.store, attributes=attrs)
         root.create_group("scenes")
-        save_index(root, empty_index())
+        root.create_group("index").create_group("scenes")  # its columns come with the first scenes
         session.commit(f"{dataset}: empty store")
     if not versions(repo):
         _adopt(repo, attrs)
