@@ -75,9 +75,12 @@ def grow(size: str, total: str = "") -> None:
             product.touch()
     config = DatasetConfig("grown", folder / "raw", str(folder / "store"), "reference")
     ended: list[float] = []
-    began = time.perf_counter()
-    report = build_dataset(config, _pool(ended))
-    now = time.perf_counter()
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(2, mp_context=context) as pool:
+        pool.submit(os.getpid).result()
+        began = time.perf_counter()
+        report = build_dataset(config, _on(pool, ended))
+        now = time.perf_counter()
     assert report.version, report
     with store.commit_lock(config.store):
         assert len(store.scenes(store.open_repository(config.store))) == count
@@ -85,19 +88,17 @@ def grow(size: str, total: str = "") -> None:
     print(json.dumps(figures))
 
 
-def _pool(ended: list[float]) -> Callable[..., Iterator[Any]]:
-    """Return a runner that makes tiles in spawned processes, and notes when each scene ended."""
+def _on(pool: ProcessPoolExecutor, ended: list[float]) -> Callable[..., Iterator[Any]]:
+    """Return a runner that makes tiles in a pool's processes, and notes when each scene ended."""
 
     def run(tasks: Sequence[Any], start: Callable[[Any], Any]) -> Iterator[Any]:
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(2, mp_context=context) as pool:
-            for first in range(0, len(tasks), 4):
-                some = tasks[first : first + 4]
-                forks = [start(task).keywords["fork"] for task in some]
-                names = [task.path.name.removesuffix(".ZIP") for task in some]
-                for task, done in zip(some, pool.map(_made, forks, names), strict=True):
-                    ended.append(time.perf_counter())
-                    yield task, done
+        for first in range(0, len(tasks), 4):
+            some = tasks[first : first + 4]
+            forks = [start(task).keywords["fork"] for task in some]
+            names = [task.path.name.removesuffix(".ZIP") for task in some]
+            for task, done in zip(some, pool.map(_made, forks, names), strict=True):
+                ended.append(time.perf_counter())
+                yield task, done
 
     return run
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 type Location = str | Path
 
+CACHED_NODES = 40_000
+"""Groups and arrays whose lists are remembered: one version of 1,500 scenes, or some small ones."""
 RETRY_SECONDS = 60
 """How long a request to an object store is tried again before it fails."""
 
@@ -64,11 +66,18 @@ def icechunk_storage(location: Location) -> icechunk.Storage:
 
 
 def repository_config() -> icechunk.RepositoryConfig:
-    """Return how long requests are tried again: a store that is down fails a build in minutes."""
+    """Return how long requests are tried again, and how much of the store's lists is remembered.
+
+    A store that is down fails a build in minutes. Each checkpoint makes a list of all nodes anew:
+    by default so many of them are kept that a build's memory grows with its number of scenes.
+    """
     retries = icechunk.StorageRetriesSettings(
         max_tries=8, initial_backoff_ms=100, max_backoff_ms=10_000
     )
-    return icechunk.RepositoryConfig(storage=icechunk.StorageSettings(retries=retries))
+    return icechunk.RepositoryConfig(
+        storage=icechunk.StorageSettings(retries=retries),
+        caching=icechunk.CachingConfig(num_snapshot_nodes=CACHED_NODES),
+    )
 
 
 def files_beside(location: Location, suffix: str) -> ObjectStore:
