@@ -6,6 +6,7 @@ differs from its defaults. May import yaml and pydantic, never a package of this
 
 import dataclasses
 import difflib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,9 @@ def _apply(raw: dict[str, Any], override: str) -> None:
 def _explain(schema: type, problem: Any) -> str:
     where = ".".join(str(part) for part in problem["loc"])
     if problem["type"] not in ("unexpected_keyword_argument", "extra_forbidden"):
-        return f"{where}: {problem['msg']}, got {problem['input']!r}"
+        # A key in a URL is the likeliest reason for its refusal: it is not shown.
+        got = re.sub(r"//[^/@]*@", "//***@", repr(problem["input"]))
+        return f"{where}: {problem['msg']}, got {got}"
     names = sorted(_known_keys(schema))
     nearest = difflib.get_close_matches(str(problem["loc"][-1]), names, n=1, cutoff=0.0)
     return f"{where}: unknown key" + (f"; did you mean {nearest[0]!r}?" if nearest else "")

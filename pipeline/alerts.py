@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import subprocess
+import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from typing import Annotated, Any, Self
@@ -15,6 +16,11 @@ import pydantic.dataclasses
 from pydantic import ConfigDict, Field, model_validator
 
 logger = logging.getLogger(__name__)
+
+
+class RefusedError(RuntimeError):
+    """An alert that was not taken, in words of our own."""
+
 
 _POST_SECONDS = 10
 _COMMAND_SECONDS = 60
@@ -54,7 +60,7 @@ def send(config: AlertsConfig, alert: Mapping[str, Any]) -> bool:
             _post(config.url_from, body)
     except Exception as error:  # whatever it is: a build must not fail because nobody was told
         # Neither the address nor a traceback with it: it may hold a token.
-        logger.error("the alert was not sent: %s: %s", type(error).__name__, _safe(config, error))
+        logger.error("the alert was not sent: %s", _in_words(error))
         return False
     return True
 
@@ -62,7 +68,7 @@ def send(config: AlertsConfig, alert: Mapping[str, Any]) -> bool:
 def _post(variable: str, body: bytes) -> None:
     url = os.environ.get(variable, "")
     if not url.startswith(("https://", "http://")):
-        raise ValueError(
+        raise RefusedError(
             f"environment variable {variable} must be the webhook's http(s) address, "
             f"got {'something else' if url else 'nothing'}"
         )
@@ -79,9 +85,13 @@ def _run(command: tuple[str, ...], body: bytes) -> None:
     )
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip()[-500:]
-        raise RuntimeError(f"{command[0]} exited with {done.returncode}: {said}")
+        raise RefusedError(f"{command[0]} exited with {done.returncode}: {said}")
 
 
-def _safe(config: AlertsConfig, error: Exception) -> str:
-    url = os.environ.get(config.url_from, "") if config.url_from else ""
-    return str(error).replace(url, f"${config.url_from}") if url else str(error)
+def _in_words(error: Exception) -> str:
+    """Return what may be told of an error: nothing that others wrote, which may hold a token."""
+    if isinstance(error, urllib.error.HTTPError):
+        return f"the server answered {error.code}"
+    if isinstance(error, RefusedError):
+        return str(error)
+    return type(error).__name__

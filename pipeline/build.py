@@ -9,6 +9,8 @@ nothing of it reaches a version.
 import json
 import logging
 import os
+import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +18,7 @@ from typing import Annotated, Any
 
 import pydantic.dataclasses
 from icechunk.session import ForkSession
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, field_validator
 
 from pipeline import readers
 from pipeline.alerts import AlertsConfig
@@ -64,6 +66,14 @@ class DatasetConfig:
     """Where archives of a bucket lie while they are worked on; None: the system's own place."""
     alerts: AlertsConfig = field(default_factory=AlertsConfig)
     """Whom it tells of failures and quarantine."""
+
+    @field_validator("source", mode="before")
+    @classmethod
+    def _no_other_url(cls, source: Any) -> Any:
+        text = str(source)
+        if "://" in text and not re.fullmatch(r"s3://[^@]+", text):
+            raise ValueError("must be a folder, a product, or s3://bucket/prefix without keys")
+        return source
 
 
 @dataclass(frozen=True)
@@ -128,10 +138,13 @@ def build_dataset(
         text, digest = recipe_json(recipe, split), recipe_hash(recipe, split)
         repo = store.create(config.store, dataset=config.name, recipe=text, recipe_hash=digest)
         session = store.begin(repo)
-        known = Known(
-            store.scenes(repo), store.staged(repo), digest,
-            frozenset(scene_recipe_hash(recipe, split, name) for name in SENSORS),
-        )  # fmt: skip
+        recipes = frozenset(scene_recipe_hash(recipe, split, name) for name in SENSORS)
+        staged = store.staged(repo)
+        if any(attrs["recipe_hash"] not in recipes for attrs in staged.values()):
+            # Finished by a recipe that is no more: what the head has of these scenes stands.
+            store.drop_work(repo)
+            session, staged = store.begin(repo), {}
+        known = Known(store.scenes(repo), staged, digest, recipes)
         states = States(config.store)
         products = find_products(config.source, config.cache)
         plan = make_plan(products, known, states, only_failed=only_failed)
@@ -139,6 +152,8 @@ def build_dataset(
             raise SchemaError(f"{config.store} was made by another recipe: `build` it, not `retry`")
         gone = set() if only_failed else retired(plan, known)
         _check_retired(config, gone, known)
+        # Of a product that went after its scene was finished; `retry` leaves that as it is.
+        undone = set() if only_failed else set(known.staged) - set(plan.present)
         coordinator = Coordinator(
             repo, lock, states, store.Recipe(text, digest), len(plan.tasks)
         )  # fmt: skip
@@ -152,9 +167,17 @@ def build_dataset(
             for task, outcome in runner(plan.tasks, start):
                 coordinator.take(task, outcome)
         except BaseException:
-            coordinator.checkpoint()  # interrupted: what is finished stays so
+            _keep_finished(coordinator)
             raise
-        return _publish(coordinator, plan, known, gone)
+        return _publish(config, coordinator, plan, known, gone | undone)
+
+
+def _keep_finished(coordinator: Coordinator) -> None:
+    """Checkpoint what is finished when a build is interrupted, whatever interrupted it."""
+    try:
+        coordinator.checkpoint()
+    except Exception as error:  # what interrupted the build is what its user must hear of
+        logger.error("the last finished scenes could not be kept: %s", error)
 
 
 def ingest(product: Product, *, recipe: Recipe, split: SplitConfig, fork: ForkSession) -> Ingested:
@@ -187,22 +210,22 @@ def _ingest(path: Path, *, recipe: Recipe, split: SplitConfig, fork: ForkSession
     return Ingested(scene_id, counts, fork, source_digest(scene.attrs["sources"]))
 
 
-def _publish(coordinator: Coordinator, plan: Plan, known: Known, gone: set[str]) -> BuildReport:
+def _publish(
+    config: DatasetConfig, coordinator: Coordinator, plan: Plan, known: Known, gone: set[str]
+) -> BuildReport:
     """Commit what there is as the next version, if anything changed."""
     again = coordinator.kept
     # What another recipe made and today's cannot would be of other bands, or of another split.
-    outdated = {
-        name
-        for name, attrs in known.staged.items()
-        if name not in plan.present or attrs["recipe_hash"] not in known.recipes
-    }
-    removed = gone | (plan.stale | outdated) - set(again)
+    removed = gone | (plan.stale - set(again) - set(known.staged))
     staged = {name: attrs["counts"]["kept"] for name, attrs in known.staged.items()}
     added = {name: kept for name, kept in {**staged, **again}.items() if name not in removed}
     version = None
+    if removed & set(known.published):
+        coordinator.checkpoint()
+        _check_retired(config, removed, known, (*plan.failures, *coordinator.failures))
     if added or removed & set(known.published):
         version = coordinator.publish(removed)
-    elif outdated:
+    elif removed:
         store.drop_work(coordinator.repo)
     return BuildReport(
         version=version.tag if version else None,
@@ -214,14 +237,19 @@ def _publish(coordinator: Coordinator, plan: Plan, known: Known, gone: set[str])
     )
 
 
-def _check_retired(config: DatasetConfig, gone: set[str], known: Known) -> None:
-    """Refuse to empty a dataset because a disk is not mounted."""
-    share = len(gone) / max(len(known.published), 1)
+def _check_retired(
+    config: DatasetConfig, gone: set[str], known: Known, failures: Sequence[Failure] = ()
+) -> None:
+    """Refuse to empty a dataset because a disk is not mounted, or all workers fail."""
+    lost = gone & set(known.published)
+    share = len(lost) / max(len(known.published), 1)
     if share > config.max_retired:
+        why = f"; failed: {failures[0].scene}: {failures[0].reason}" if failures else ""
         raise SchemaError(
-            f"{config.source} lacks {len(gone)} of the {len(known.published)} scenes of "
-            f"{config.store}, such as {min(gone)}; expected at most {config.max_retired:.0%} to "
-            f"be gone: mount what is missing, or allow it with max_retired={share:.2f}"
+            f"{config.source} lacks {len(lost)} of the {len(known.published)} scenes of "
+            f"{config.store}, or they cannot be made again, such as {min(lost)}{why}; expected at "
+            f"most {config.max_retired:.0%} to be gone: mount or mend what is missing, or allow it "
+            f"with max_retired={share:.2f}"
         )
 
 

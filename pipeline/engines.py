@@ -47,6 +47,7 @@ def on_dask(address: str) -> Runner:
         from distributed import Client, as_completed
 
         with Client(address, set_as_default=False, timeout=CONNECT_SECONDS) as client:
+            client.wait_for_workers(1, timeout=CONNECT_SECONDS)  # or TimeoutError: all would wait
             threads = sum(worker["nthreads"] for worker in
                           client.scheduler_info(n_workers=-1)["workers"].values())  # fmt: skip
             waiting = iter(tasks)

@@ -34,7 +34,7 @@ def local_path(location: Location) -> Path | None:
     """Return the folder that `location` names, None if it is in an object store."""
     text = str(location)
     if "://" not in text:
-        return Path(location).absolute()
+        return Path(location).resolve()
     parts = urlsplit(text)
     return Path(parts.path) if parts.scheme == "file" else None
 

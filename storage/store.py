@@ -174,7 +174,8 @@ def _adopt(repo: icechunk.Repository, attrs: dict[str, Any]) -> None:
     """Give a store without a version these attributes: a failed first build binds nothing."""
     session = repo.writable_session(BRANCH)
     root = zarr.open_group(session.store, mode="r+")
-    if dict(root.attrs) != attrs:
+    # Newer libraries are no reason to give up what an unfinished first build has done.
+    if {**root.attrs, "software": None} != {**attrs, "software": None}:
         root.attrs.put(attrs)
         session.commit(f"{attrs['dataset']}: another recipe before the first version")
 

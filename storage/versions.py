@@ -147,7 +147,10 @@ def finish_version(repo: icechunk.Repository) -> None:
 def versions(repo: icechunk.Repository) -> list[Version]:
     """Return all versions, oldest first, whether or not the head descends from them."""
     snapshots = {tag: repo.lookup_tag(tag) for tag in repo.list_tags()}
-    head = repo.lookup_branch(BRANCH)
+    published = {snapshots[f"v{n}"] for n in _numbers(repo)}
+    # Between the head's move and its tag, the version before is the one to open.
+    ancestry = (info.id for info in repo.ancestry(branch=BRANCH))
+    head = next((snapshot for snapshot in ancestry if snapshot in published), "")
     return [_version(repo, f"v{n}", snapshots, head) for n in sorted(_numbers(repo))]
 
 

@@ -66,7 +66,8 @@ def join(
     Looks at the forks before the merge, so that a refusal leaves everything as it was.
 
     Raises:
-        SchemaError: A scene is unfinished, or two forks wrote the same one.
+        SchemaError: A scene is unfinished, two forks wrote the same one, or another build has come
+            between.
     """
     new: set[str] = set()
     for fork in forks:
@@ -80,6 +81,12 @@ def join(
                     f"{name} was not written to its end; leave the fork of a failed writer out"
                 )
         new |= names
+    tip, head = next(repo.ancestry(branch=WORK)), repo.lookup_branch(BRANCH)
+    if "version" in tip.metadata and tip.id != head:
+        raise SchemaError(
+            f"another build has committed {tip.metadata['version']} and not yet published it; "
+            "start this one again"
+        )
     names = _staged_names(repo)
     session = repo.writable_session(WORK)
     session.merge(*forks)

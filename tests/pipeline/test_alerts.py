@@ -16,7 +16,9 @@ def test_a_secret_in_the_config_or_two_ways_are_refused(wrong):
         configs.check(AlertsConfig, wrong, where="here")
 
 
-@pytest.mark.parametrize("value", [None, "file:///etc/passwd", "http://127.0.0.1:1/token"])
+@pytest.mark.parametrize(
+    "value", [None, "file:///etc/passwd", "http://127.0.0.1:1/token", "https://me:token@host/x"]
+)
 def test_what_cannot_be_sent_is_logged_without_the_address(value, monkeypatch, caplog):
     monkeypatch.delenv("ALERTS", raising=False)
     if value:

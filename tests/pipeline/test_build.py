@@ -329,3 +329,69 @@ def test_the_commands_say_what_the_functions_do(world, capsys):
     code, said = run("gc", str(world.location), "--older-than", "30d")
     assert (code, said.out) == (0, "0 objects removed, 0.0 MB\n")
     assert run("gc", str(world.location), "--older-than", "soon")[0] == 2
+
+
+def test_what_another_recipe_finished_leaves_the_head_as_it_is(world):
+    world.write("a", "b", "c")
+    world.build()
+    before = world.content()
+    world.configure(recipe=fake.RECIPE.replace("tile: {}", "tile: {min_valid: 0.5}"))
+
+    def interrupted(tasks, start):
+        for task in tasks[:2]:
+            yield task, start(task)(task.path)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        world.build(run=interrupted)
+    world.configure()  # the old recipe again
+    world.write("bad", error="a torn tape")
+    report = world.build()
+    assert (report.version, report.retired) == (None, ())
+    report = world.build(only_failed=True)
+    assert (report.version, report.retired) == (None, ())
+    assert world.content() == before
+
+
+def test_a_night_on_which_all_fails_does_not_empty_the_dataset(world):
+    flag = world.folder / "mounted"
+    flag.touch()
+    world.write("a", "b", "c", away=str(flag))
+    world.build()
+    flag.unlink()
+    world.configure(recipe=fake.RECIPE.replace("tile: {}", "tile: {min_valid: 0.5}"))
+    with pytest.raises(SchemaError, match=r"cannot be made again.*the disk was away"):
+        world.build()
+    assert len(world.content()) == 3
+    flag.touch()
+    assert world.build().added == ("a", "b", "c")
+
+
+def test_an_error_of_the_last_checkpoint_hides_no_other(world, monkeypatch):
+    world.write("a", "b")
+
+    def interrupted(tasks, start):
+        yield tasks[0], start(tasks[0])(tasks[0].path)
+        monkeypatch.setattr(store, "checkpoint", lambda *_: 1 / 0)
+        yield tasks[1], start(tasks[1])(tasks[1].path)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        world.build(run=interrupted)
+
+
+def test_a_source_with_keys_in_it_is_refused_and_not_shown(world):
+    with pytest.raises(configs.ConfigError, match="without keys") as caught:
+        configs.load(DatasetConfig, world.path, ["source=s3://KEY:SECRET@bucket/raw"])
+    assert "SECRET" not in str(caught.value)
+
+
+def test_a_linked_path_is_the_same_store(world):
+    world.write("a")
+    (world.folder / "link").symlink_to(world.location)
+    world.build()
+    world.configure()
+    linked = configs.load(DatasetConfig, world.path, [f"store={world.folder / 'link'}"])
+    with store.commit_lock(world.location):
+        assert store.is_locked(linked.store)
+    assert build_dataset(linked).version is None

@@ -283,6 +283,18 @@ def test_checkpointed_scenes_outlast_a_crash_and_are_seen_in_no_version(repo, lo
     assert messages[:2] == ["v2: 4 scenes (+3), 20 tiles (+15)", "v1: 1 scenes (+1), 5 tiles (+5)"]
 
 
+def test_between_the_heads_move_and_its_tag_the_version_before_is_read(repo, location):
+    build(repo, make_tiles("s1"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(icechunk.Repository, "create_tag", lambda *_: None)
+        with pytest.raises(SchemaError, match="'v2'"):
+            build(repo, make_tiles("s2"))
+    assert [v.is_head for v in store.versions(repo)] == [True]
+    assert "scenes/s2" not in store.open_version(location)
+    store.begin(repo)
+    assert "scenes/s2" in store.open_version(location)
+
+
 def test_work_that_was_begun_before_a_rollback_is_given_up(repo):
     build(repo, make_tiles("s1"))
     build(repo, make_tiles("s2"))
