@@ -72,7 +72,7 @@ def packing(path, suffix, info):
     if suffix == "zip":
         with (
             ZipFile(path, "w", ZIP_DEFLATED, compresslevel=1) as archive,
-            archive.open(info.name, "w") as file,
+            archive.open(info.name, "w", force_zip64=True) as file,
         ):
             yield file
         return
