@@ -74,16 +74,6 @@ class States:
         self._states[state.product] = state
         self._records.put(state.product, asdict(state))
 
-    def forget(self, products: set[str]) -> None:
-        """Remove the records of products that are no longer at the source."""
-        for product in sorted(set(self._states) & products):
-            del self._states[product]
-            self._records.delete(product)
-
-    def products(self) -> set[str]:
-        """Return the names of all products that have a record."""
-        return set(self._states)
-
 
 def look_of(path: Path) -> tuple[int, int]:
     """Return bytes and newest change [ns] of a product: a file, or all of a folder's files."""

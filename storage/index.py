@@ -54,11 +54,6 @@ class Index:
         """The scenes, in their order."""
         return self.scenes["scene_id"]
 
-    @property
-    def content(self) -> list[str]:
-        """Of each scene the sha256 of its pixels, masks and corners."""
-        return self.scenes["content"]
-
 
 def read_index(group: zarr.Group) -> pa.Table:
     """Return one row a tile of an opened version.

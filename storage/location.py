@@ -36,7 +36,7 @@ def local_path(location: Location) -> Path | None:
     if "://" not in text:
         return Path(location).resolve()
     parts = urlsplit(text)
-    return Path(parts.path) if parts.scheme == "file" else None
+    return Path(parts.path).resolve() if parts.scheme == "file" else None
 
 
 def icechunk_storage(location: Location) -> icechunk.Storage:

@@ -52,13 +52,6 @@ class Records:
         content = json.dumps({**record, "name": name}, sort_keys=True).encode()
         obstore.put(self._files, _key(name), content)
 
-    def delete(self, name: str) -> None:
-        """Remove one that may not be there."""
-        try:
-            obstore.delete(self._files, _key(name))
-        except FileNotFoundError:
-            return
-
 
 def _key(name: str) -> str:
     # A product's name may have what a bucket's key or a file's name may not.

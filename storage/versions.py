@@ -103,7 +103,7 @@ def commit_version(
     went = (gone | added) & set(before["scene_id"])
     add_statistics(root, _groups(root, added), _groups(_head(repo), went) if went else ())
     counts, names = update_index(root, before["scene_id"], new_columns(root, added), gone)
-    tag, tiles = f"v{max([0, *_numbers(repo)]) + 1}", sum(counts.values())
+    tag, tiles = f"v{max([0, *_numbers(repo.list_tags())]) + 1}", sum(counts.values())
     metadata = {
         "version": tag,
         "scenes": len(names),
@@ -146,12 +146,8 @@ def finish_version(repo: icechunk.Repository) -> None:
 
 def versions(repo: icechunk.Repository) -> list[Version]:
     """Return all versions, oldest first, whether or not the head descends from them."""
-    snapshots = {tag: repo.lookup_tag(tag) for tag in repo.list_tags()}
-    published = {snapshots[f"v{n}"] for n in _numbers(repo)}
-    # Between the head's move and its tag, the version before is the one to open.
-    ancestry = (info.id for info in repo.ancestry(branch=BRANCH))
-    head = next((snapshot for snapshot in ancestry if snapshot in published), "")
-    return [_version(repo, f"v{n}", snapshots, head) for n in sorted(_numbers(repo))]
+    snapshots, head = _tagged(repo)
+    return [_version(repo, name, snapshots, head) for name in _ordered(snapshots)]
 
 
 def find_version(repo: icechunk.Repository, version: str | None = None) -> Version:
@@ -160,14 +156,15 @@ def find_version(repo: icechunk.Repository, version: str | None = None) -> Versi
     Raises:
         SchemaError: There is no such version, or none at all yet.
     """
-    known = versions(repo)
-    for candidate in known:
-        if candidate.is_head if version is None else version in (candidate.tag, *candidate.names):
-            return candidate
-    if not known:
+    snapshots, head = _tagged(repo)
+    names = _ordered(snapshots)
+    if not names:
         raise SchemaError("the store has no version yet; `hypersigma-data build` makes the first")
-    names = [name for candidate in known for name in (candidate.tag, *candidate.names)]
-    raise SchemaError(f"version must be one of {names}, got {version!r}")
+    wanted = head if version is None else snapshots.get(version)
+    for name in names:
+        if snapshots[name] == wanted:
+            return _version(repo, name, snapshots, head)
+    raise SchemaError(f"version must be one of {sorted(snapshots)}, got {version!r}")
 
 
 def diff(repo: icechunk.Repository, a: str, b: str) -> Diff:
@@ -219,6 +216,22 @@ def rollback(repo: icechunk.Repository, version: str) -> Version:
     return find_version(repo, version)
 
 
+def _tagged(repo: icechunk.Repository) -> tuple[dict[str, str], str]:
+    """Return the snapshot of each tag, and that of the version that is opened when none is named.
+
+    Between the head's move and its tag that is the version before.
+    """
+    snapshots = {tag: repo.lookup_tag(tag) for tag in repo.list_tags()}
+    published = {snapshots[name] for name in _ordered(snapshots)}
+    ancestry = (info.id for info in repo.ancestry(branch=BRANCH))
+    return snapshots, next((snapshot for snapshot in ancestry if snapshot in published), "")
+
+
+def _ordered(tags: Collection[str]) -> list[str]:
+    """Return the versions among tags, oldest first."""
+    return [f"v{number}" for number in sorted(_numbers(tags))]
+
+
 def _version(repo: icechunk.Repository, name: str, snapshots: dict[str, str], head: str) -> Version:
     info = next(repo.ancestry(tag=name))
     metadata: dict[str, Any] = info.metadata
@@ -244,8 +257,8 @@ def _groups(root: zarr.Group, names: set[str]) -> list[zarr.Group]:
     return [subgroup(root, f"scenes/{name}") for name in sorted(names)]
 
 
-def _numbers(repo: icechunk.Repository) -> list[int]:
-    return [int(match[1]) for match in map(_TAG.fullmatch, repo.list_tags()) if match]
+def _numbers(tags: Collection[str]) -> list[int]:
+    return [int(match[1]) for match in map(_TAG.fullmatch, tags) if match]
 
 
 def _opened(repo: icechunk.Repository, version: str) -> zarr.Group:
@@ -253,13 +266,12 @@ def _opened(repo: icechunk.Repository, version: str) -> zarr.Group:
     return zarr.open_group(session.store, mode="r")
 
 
-def _checksums(root: zarr.Group, scene_ids: set[str]) -> dict[str, int]:
+def _checksums(root: zarr.Group, scene_ids: set[str]) -> dict[str, object]:
     """Return the checksums of scenes' tiles by their names; an older store's are like no others."""
-    found: dict[str, int] = {}
+    found: dict[str, object] = {}
     for scene in _groups(root, scene_ids):
         names = read_column(scene, "tile_id").tolist()
-        sums = (
-            read_column(scene, CHECKSUM).tolist() if CHECKSUM in scene else [id(found)] * len(names)
-        )
+        known = CHECKSUM in scene
+        sums = read_column(scene, CHECKSUM).tolist() if known else [object()] * len(names)
         found |= dict(zip(names, sums, strict=True))
     return found

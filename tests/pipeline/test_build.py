@@ -53,6 +53,17 @@ class World:
         return {name: group.attrs["content"] for name, group in found["scenes"].groups()}
 
 
+def interrupted_after(count):
+    """A runner that is cut off once so many scenes are finished."""
+
+    def run(tasks, start):
+        for task in tasks[:count]:
+            yield task, start(task)(task.path)
+        raise KeyboardInterrupt
+
+    return run
+
+
 def test_new_scenes_add_and_unchanged_ones_are_not_opened(world, monkeypatch):
     world.write("a", "b")
     assert world.build().added == ("a", "b")
@@ -219,13 +230,8 @@ def test_two_products_of_one_scene_are_not_both_taken(world, monkeypatch):
 def test_an_interrupted_build_keeps_what_is_finished(world):
     world.write("a", "b", "c")
 
-    def interrupted(tasks, start):
-        for task in tasks[:2]:
-            yield task, start(task)(task.path)
-        raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        world.build(run=interrupted)
+        world.build(run=interrupted_after(2))
     assert world.states() == {"a": "done", "b": "done", "c": "new"}
     with pytest.raises(SchemaError, match="no version yet"):
         store.open_version(world.location)
@@ -243,12 +249,8 @@ def test_an_interrupted_build_keeps_what_is_finished(world):
 def test_what_was_finished_before_its_source_went_is_not_published(world):
     world.write("a", "b")
 
-    def interrupted(tasks, start):
-        yield tasks[0], start(tasks[0])(tasks[0].path)
-        raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        world.build(run=interrupted)
+        world.build(run=interrupted_after(1))
     world.remove("a")
     assert world.build().added == ("b",)
     assert set(world.content()) == {"b"}
@@ -259,12 +261,8 @@ def test_all_that_was_finished_is_gone(world):
     world.build()
     world.write("c", "d")
 
-    def interrupted(tasks, start):
-        yield tasks[0], start(tasks[0])(tasks[0].path)
-        raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        world.build(run=interrupted)
+        world.build(run=interrupted_after(1))
     world.remove("c", "d")
     assert world.build().version is None
     assert world.build().version is None
@@ -337,13 +335,8 @@ def test_what_another_recipe_finished_leaves_the_head_as_it_is(world):
     before = world.content()
     world.configure(recipe=fake.RECIPE.replace("tile: {}", "tile: {min_valid: 0.5}"))
 
-    def interrupted(tasks, start):
-        for task in tasks[:2]:
-            yield task, start(task)(task.path)
-        raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        world.build(run=interrupted)
+        world.build(run=interrupted_after(2))
     world.configure()  # the old recipe again
     world.write("bad", error="a torn tape")
     report = world.build()

@@ -156,7 +156,7 @@ def test_tags_name_a_version_for_good(repo, location):
         store.tag(repo, "paper", "v2")
     with pytest.raises(SchemaError, match="given by"):
         store.tag(repo, "v7", "v2")
-    with pytest.raises(SchemaError, match=r"one of \['v1', 'paper', 'v2'\], got 'v9'"):
+    with pytest.raises(SchemaError, match=r"one of \['paper', 'v1', 'v2'\], got 'v9'"):
         store.open_version(location, "v9")
 
 
