@@ -1,7 +1,8 @@
 """How a build grows: the coordinator's memory, the commit's time, and two workers beside one.
 
 - growth: a store of 10 scenes and one of 500, each made by a coordinator of its own, while
-  processes of a pool make the tiles (small, random ones: what grows is the number of scenes).
+  processes of a pool make the tiles: few a scene, with all the bands and columns of real ones, for
+  what grows is the number of scenes.
   Then, in turn, one more scene for each: the commit is all from its end to the published version.
 - workers: synthetic products by one Dask worker on one core, and by two on two.
 """
@@ -29,7 +30,7 @@ from storage.index import source_digest
 WORK = Path("build/bench/builds")
 SIZES = (10, 500)
 MORE = 7
-TILES, BANDS = 8, 8
+TILES, BANDS = 8, 175
 PRODUCTS = 12
 ROUNDS = 2
 
@@ -118,9 +119,14 @@ def _tiles(scene_id: str) -> xr.Dataset:
 
     rng = np.random.default_rng(list(scene_id.encode()))
     place = np.arange(TILES)
+    spectrum = rng.integers(100, 4000, (TILES, BANDS, 1, 1))
     bands = np.arange(8, 8 + BANDS)
-    fractions = ("valid", "dead", "cloud", "cirrus", "snow", "water", "shadow", "saturated")
-    columns = {f"{name}_fraction": ("tile", rng.random(TILES, "f4")) for name in fractions}
+    # As in the scenes of the tests: cirrus, snow, dead and saturated pixels are rare.
+    columns = {f"{name}_fraction": ("tile", rng.random(TILES, "f4"))
+               for name in ("valid", "cloud", "water", "shadow")}  # fmt: skip
+    columns |= {f"{name}_fraction": ("tile", np.zeros(TILES, "f4"))
+                for name in ("dead", "cirrus", "snow", "saturated")}  # fmt: skip
+    columns["snr"] = ("tile", rng.random(TILES, "f4"))
     metres = ("right_east", "right_north", "down_east", "down_north")
     attrs = dict.fromkeys(("platform", "level", "acquired"), "x") | {
         "scene_id": scene_id, "sensor": "hyperion", "sun_elevation": 50.0, "sun_azimuth": 120.0,
@@ -128,13 +134,13 @@ def _tiles(scene_id: str) -> xr.Dataset:
         "product": f"{scene_id}.ZIP",
         "recipe_hash": scene_recipe_hash(load_recipe("reference"), SplitConfig(), "hyperion"),
         "sources": [{"name": f"{scene_id}.ZIP", "bytes": 1, "sha256": scene_id}],
-        "steps": [{"step": "mask", "effect": rng.random(200).tolist()}],
+        "steps": [{"step": "mask", "effect": rng.random(100).tolist()}],
         "counts": {"in": TILES, "kept": TILES, "rejected": {}},
     }  # fmt: skip
     return xr.Dataset(
         {
             "tiles": (("tile", "band", "y", "x"),
-                      rng.integers(0, 4000, (TILES, BANDS, 64, 64), "int16")),
+                      (spectrum + rng.integers(0, 4, (TILES, BANDS, 64, 64))).astype("int16")),
             "valid": (("tile", "y", "x"), np.ones((TILES, 64, 64), bool)),
         },
         {
@@ -144,7 +150,7 @@ def _tiles(scene_id: str) -> xr.Dataset:
             "row": ("tile", 64 * place), "col": ("tile", 64 * place),
             "lon": ("tile", 10 + 0.1 * place), "lat": ("tile", 50 + 0.1 * place),
             "split": ("tile", np.full(TILES, "train")), **columns,
-            **{name: ("tile", np.full(TILES, 960, "f4")) for name in metres},
+            **{name: ("tile", rng.normal(960, 1, TILES).astype("f4")) for name in metres},
         },
         attrs,
     )  # fmt: skip

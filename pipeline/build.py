@@ -23,7 +23,7 @@ from pydantic import ConfigDict, Field, field_validator
 from pipeline import readers
 from pipeline.alerts import AlertsConfig
 from pipeline.coordinator import Coordinator, Ingested
-from pipeline.engines import Runner, Work, in_turn, on_dask
+from pipeline.engines import Runner, Work, apart, in_turn, on_dask
 from pipeline.plan import Failure, Known, Plan, Task, make_plan, retired
 from pipeline.readers.names import scene_id_of_name
 from pipeline.recipe import Recipe, apply, load_recipe, recipe_hash, recipe_json, scene_recipe_hash
@@ -132,11 +132,13 @@ def build_dataset(
         TimeoutError: Another build holds the store.
     """
     recipe = load_recipe(config.recipe)
-    find_products(config.source, config.cache)  # a wrong path must leave no store behind
+    count = len(find_products(config.source, config.cache))  # a wrong path leaves no store behind
     split = pinned(config.split)  # and so must a wrong land mask
     with store.commit_lock(config.store) as lock:
         text, digest = recipe_json(recipe, split), recipe_hash(recipe, split)
-        repo = store.create(config.store, dataset=config.name, recipe=text, recipe_hash=digest)
+        repo = store.create(
+            config.store, dataset=config.name, recipe=text, recipe_hash=digest, scenes=count
+        )
         session = store.begin(repo)
         recipes = frozenset(scene_recipe_hash(recipe, split, name) for name in SENSORS)
         staged = store.staged(repo)
@@ -160,7 +162,9 @@ def build_dataset(
 
         def start(task: Task) -> Work:
             coordinator.start(task)
-            return partial(ingest, recipe=recipe, split=split, fork=session.fork())
+            work = partial(ingest, recipe=recipe, split=split, fork=session.fork())
+            # A worker of Dask is a process of its own anyway.
+            return partial(apart, work) if task.apart and not config.dask else work
 
         runner = run or (on_dask(config.dask) if config.dask else in_turn)
         try:
@@ -268,11 +272,12 @@ def scene_states(config: DatasetConfig) -> list[SceneState]:
         FileNotFoundError: There is nothing at the source.
     """
     products = find_products(config.source, config.cache)
-    done: dict[str, str] = {}
+    made: dict[str, str] = {}
     if store.exists(config.store):
         repo = store.open_repository(config.store)
-        done = {entry["product"]: name for name, entry in store.scenes(repo).items()}
-        done |= {attrs["product"]: name for name, attrs in store.staged(repo).items()}
+        made = {name: entry["product"] for name, entry in store.scenes(repo).items()}
+        made |= {name: attrs["product"] for name, attrs in store.staged(repo).items()}
+    done = {product: name for name, product in made.items()}
     states, busy = States(config.store), store.is_locked(config.store)
     found = []
     for path in products:
@@ -280,7 +285,9 @@ def scene_states(config: DatasetConfig) -> list[SceneState]:
         if state.state == "running" and not busy:
             state = replace(state, state="new", reason="a build was cut off while it ran")
         if state.state in ("new", "done"):
-            scene_id = done.get(path.name, "")
+            # A product that was renamed since is known by its record.
+            known = state.scene_id if state.scene_id in made else ""
+            scene_id = done.get(path.name, known)
             changed = state.state == "done" and state.look != look_of(path)
             if scene_id and not changed:
                 state = replace(state, state="done", scene_id=scene_id, reason="")

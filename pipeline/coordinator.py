@@ -1,5 +1,6 @@
 """Outcomes of scenes in, checkpoints and one version out: the only writer of a store's branches."""
 
+import ctypes
 import importlib.metadata
 import time
 from collections.abc import Collection
@@ -16,6 +17,8 @@ from storage.lock import Held
 
 _SHARE = 0.05
 """Most of a build's time that checkpoints may take: commits grow with the number of scenes."""
+_PENDING = 16
+"""Most scenes that wait for one."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class Coordinator:
     def start(self, task: Task) -> None:
         """Record that a scene is being worked on."""
         state = self.states[task.product]
-        self.states.put(state.seen("running", reason=task.reason))
+        self.states.put(state.seen("running", reason=task.reason, apart=task.apart))
 
     def take(self, task: Task, outcome: Ingested | Failure) -> None:
         """Take what came of a task; keep finished scenes for good as soon as that is cheap.
@@ -59,6 +62,8 @@ class Coordinator:
             icechunk.ConflictError: It has.
         """
         self._outcomes += 1
+        if isinstance(outcome, Ingested) and outcome.scene_id in self.kept:
+            outcome = Failure(task.product, f"another product is {outcome.scene_id}, too")
         if isinstance(outcome, Failure):
             self.failures.append(outcome)
             state = self.states[task.product]
@@ -66,8 +71,9 @@ class Coordinator:
             return
         self.kept[outcome.scene_id] = outcome.counts["kept"]
         self._pending.append((task, outcome))
+        due = time.monotonic() >= self._not_before or len(self._pending) >= _PENDING
         # The last ones are kept by the version itself.
-        if self._outcomes < self.tasks and time.monotonic() >= self._not_before:
+        if due and self._outcomes < self.tasks:
             self.checkpoint()
 
     def checkpoint(self) -> None:
@@ -76,8 +82,9 @@ class Coordinator:
             return
         began = time.monotonic()
         self.lock.check()
-        store.checkpoint(self.repo, [done.fork for _, done in self._pending])
+        store.checkpoint(self.repo, self._forks())
         self._done()
+        _trim()
         ended = time.monotonic()
         self._not_before = ended + (ended - began) * (1 / _SHARE - 1)
 
@@ -86,13 +93,16 @@ class Coordinator:
         self.lock.check()
         version = store.commit_version(
             self.repo,
-            [done.fork for _, done in self._pending],
+            self._forks(),
             removed=removed,
             recipe=self.recipe,
             code_version=importlib.metadata.version("hypersigma-pipeline"),
         )
         self._done()
         return version
+
+    def _forks(self) -> dict[str, ForkSession]:
+        return {done.scene_id: done.fork for _, done in self._pending}
 
     def _done(self) -> None:
         for task, done in self._pending:
@@ -101,3 +111,10 @@ class Coordinator:
             )
             self.states.put(state.seen("done"))
         self._pending.clear()
+
+
+def _trim() -> None:
+    """Give freed memory back to the system: glibc keeps it for each thread that had it."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "malloc_trim"):
+        libc.malloc_trim(0)

@@ -1,13 +1,22 @@
 """Where scenes are worked on: here, one after the other, or on Dask's workers."""
 
 import logging
+import multiprocessing
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING
 
 import dask
 
 from pipeline.coordinator import Ingested
 from pipeline.plan import Failure, Task
 from pipeline.sources import Product
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
 
 logger = logging.getLogger(__name__)
 
@@ -18,6 +27,9 @@ Runner = Callable[[Sequence[Task], Callable[[Task], Work]], Iterable[Outcome]]
 
 CONNECT_SECONDS = 30
 """How long a scheduler may take to answer."""
+WORKER_SECONDS = 600
+"""How long there may be no worker at all before a build ends."""
+_LOOK_SECONDS = 10
 _AHEAD = 2
 """Scenes that are handed to Dask for each of its threads: none waits for the coordinator."""
 
@@ -33,46 +45,117 @@ def in_turn(tasks: Sequence[Task], start: Callable[[Task], Work]) -> Iterator[Ou
         yield task, outcome
 
 
+def apart(work: Work, product: Product) -> Ingested:
+    """Work on one product in a process of its own: one that takes too much kills that alone.
+
+    Raises:
+        ChildProcessError: The process died.
+        Exception: What the work raised.
+    """
+    context = multiprocessing.get_context("spawn")
+    receive, send = context.Pipe(duplex=False)
+    process = context.Process(target=_work_apart, args=(send, work, product), daemon=True)
+    process.start()
+    send.close()  # or its end would not be seen
+    try:
+        outcome = receive.recv()
+    except EOFError as error:
+        process.join()
+        raise ChildProcessError(
+            f"{product.name}: the process that worked on it was killed (exit code "
+            f"{process.exitcode}), most often because memory ran out: take the product away, or "
+            "give the machine more memory and `retry --failed`"
+        ) from error
+    finally:
+        process.kill()
+        process.join()
+    if isinstance(outcome, Exception):
+        raise outcome
+    done: Ingested = outcome
+    return done
+
+
+def _work_apart(send: Connection, work: Work, product: Product) -> None:
+    try:
+        outcome: Ingested | Exception = work(product)
+    except Exception as error:  # it is raised again where it can be named
+        outcome = error
+    with suppress(BrokenPipeError):  # the build was killed, and this outlived it
+        send.send(outcome)
+
+
 def on_dask(address: str) -> Runner:
     """Return what runs scenes on the workers of a scheduler, which see the same files and store.
 
     A worker that dies is replaced by another, up to three times for one scene. Two scenes for
-    each thread are handed out at a time, so that what waits here does not grow with their number.
+    each thread are handed out at a time, so that what waits here does not grow with their number;
+    large ones first, so that no worker has a long one left when the others are done.
 
     Args:
         address: Of the scheduler, `tcp://host:8786`.
     """
 
     def run(tasks: Sequence[Task], start: Callable[[Task], Work]) -> Iterator[Outcome]:
-        from distributed import Client, as_completed
+        from distributed import Client
 
-        with Client(address, set_as_default=False, timeout=CONNECT_SECONDS) as client:
+        with (
+            Client(address, set_as_default=False, timeout=CONNECT_SECONDS) as client,
+            client.as_current(),
+        ):
             client.wait_for_workers(1, timeout=CONNECT_SECONDS)  # or TimeoutError: all would wait
-            threads = sum(worker["nthreads"] for worker in
-                          client.scheduler_info(n_workers=-1)["workers"].values())  # fmt: skip
-            waiting = iter(tasks)
-            running = as_completed(loop=client.loop)
-            of = {}
-
-            def submit() -> None:
-                for task in waiting:
+            waiting = deque(sorted(tasks, key=lambda task: task.look[0], reverse=True))
+            running: dict[Future[Ingested], Task] = {}
+            number = 0
+            while waiting or running:
+                most = _AHEAD * max(1, _threads(client))  # workers come and go
+                while waiting and len(running) < most:
+                    task = waiting.popleft()
                     future = client.submit(_on_worker, start(task), task.path, pure=False)
-                    of[future.key] = task
-                    running.add(future)
-                    return
-
-            for _ in range(max(1, threads) * _AHEAD):
-                submit()
-            for number, future in enumerate(running, 1):
-                task = of.pop(future.key)
-                error = future.exception()
-                outcome = future.result() if error is None else failure(task, error)
-                future.release()
-                logger.info("scene %d of %d: %s", number, len(tasks), task.product)
-                yield task, outcome
-                submit()
+                    running[future] = task
+                for future in _ended(client, address, list(running)):
+                    task = running.pop(future)
+                    error = future.exception()
+                    outcome = future.result() if error is None else failure(task, error)
+                    number += 1
+                    logger.info("scene %d of %d: %s", number, len(tasks), task.product)
+                    yield task, outcome
 
     return run
+
+
+def _threads(client: "Client") -> int:
+    workers = client.scheduler_info(n_workers=-1).get("workers", {})
+    return sum(worker["nthreads"] for worker in workers.values())
+
+
+def _ended(
+    client: "Client", address: str, futures: list["Future[Ingested]"]
+) -> set["Future[Ingested]"]:
+    """Wait until one of `futures` has ended; return those that have.
+
+    Raises:
+        TimeoutError: There has been no worker for `WORKER_SECONDS`.
+        ConnectionError: The scheduler is gone.
+    """
+    from distributed import wait
+
+    alone = 0.0
+    while True:
+        try:
+            ended: set[Future[Ingested]] = wait(futures, _LOOK_SECONDS, "FIRST_COMPLETED").done
+            return ended
+        except TimeoutError:
+            alone = 0.0 if _threads(client) else alone + _LOOK_SECONDS
+        except CancelledError as error:
+            raise ConnectionError(
+                f"the Dask scheduler at {address} is gone; finished scenes are kept: start it and "
+                "its workers, and build again"
+            ) from error
+        if alone >= WORKER_SECONDS:
+            raise TimeoutError(
+                f"the Dask scheduler at {address} has had no worker for {alone:g} s; finished "
+                "scenes are kept: start workers, and build again"
+            )
 
 
 def failure(task: Task, error: BaseException) -> Failure:

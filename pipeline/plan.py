@@ -34,6 +34,8 @@ class Task:
     """`new`, `source changed` or `recipe changed`."""
     look: tuple[int, int]
     """Bytes and newest change [ns] when it was planned."""
+    apart: bool = False
+    """An earlier build was cut off while it was worked on, perhaps by it."""
 
     @property
     def product(self) -> str:
@@ -81,6 +83,8 @@ def make_plan(
 ) -> Plan:
     """Look at every product at the source; open only those whose name or record says too little.
 
+    What may have killed a build comes last.
+
     Args:
         products: What there is at the source (see `sources.find_products`).
         known: What the store has.
@@ -95,10 +99,11 @@ def make_plan(
         except (ValueError, OSError) as error:
             logger.error("%s failed: %s", path.name, error)
             plan.failures.append(Failure(path.name, str(error)))
-            _keep_known(path, plan, known)
+            _keep_known(path, plan, known, states)
             if isinstance(error, SceneError | OSError):  # a twin is no fault of the product
                 state = states[path.name].failed(str(error), known.recipe, look_of(path))
                 states.put(state)
+    plan.tasks.sort(key=lambda task: task.apart)
     return plan
 
 
@@ -115,7 +120,7 @@ def _plan_one(
     scene_id = scene_id_of_name(Path(path.name)) or (state.scene_id if unchanged else "")
     if state.state == "quarantined" and unchanged and state.recipe == known.recipe:
         plan.present |= {scene_id: path.name} if scene_id else {}
-        _keep_known(path, plan, known)
+        _keep_known(path, plan, known, states)
         if not only_failed:
             plan.quarantined.append(Failure(path.name, state.reason))
             return
@@ -127,7 +132,8 @@ def _plan_one(
     reason, source = _compare(path, state, known.entry(scene_id), known, unchanged=unchanged)
     if reason:
         if not only_failed or state.state in ("failed", "quarantined"):
-            plan.tasks.append(Task(path, reason, look))
+            apart = state.apart or state.state == "running"
+            plan.tasks.append(Task(path, reason, look, apart))
     elif state.state != "done" or (state.look, state.source) != (look, source):
         done = SceneState(path.name, scene_id=scene_id, look=look, source=source)
         states.put(done.seen("done"))
@@ -156,8 +162,9 @@ def _attrs(path: Product) -> Mapping[str, Any]:
         return dict(readers.open_scene(file).attrs)
 
 
-def _keep_known(path: Product, plan: Plan, known: Known) -> None:
+def _keep_known(path: Product, plan: Plan, known: Known, states: States) -> None:
     """Keep the scene that was made of a product which can now not be opened."""
     for scene_id, entry in known.published.items():
-        if entry["product"] == path.name:
+        # One that was renamed after its scene was made is known by its record.
+        if entry["product"] == path.name or states[path.name].scene_id == scene_id:
             plan.present.setdefault(scene_id, path.name)

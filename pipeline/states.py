@@ -39,6 +39,9 @@ class SceneState:
     """Digest of those bytes, of a scene that is done (see `storage.index.source_digest`)."""
     recipe: str = ""
     """Hash of the recipe that it failed by."""
+    apart: bool = False
+    """A build was cut off while it was worked on: from then on, until it is done, it is worked on
+    in a process of its own."""
     at: str = ""
     """When it came to this state, UTC."""
 

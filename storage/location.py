@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 type Location = str | Path
 
-CACHED_NODES = 40_000
-"""Groups and arrays whose lists are remembered: one version of 1,500 scenes, or some small ones."""
+SCENE_NODES = 48
+"""One and a half times the groups and arrays of a scene."""
+MANY_SCENES = 2**16
 RETRY_SECONDS = 60
 """How long a request to an object store is tried again before it fails."""
 
@@ -65,18 +66,31 @@ def icechunk_storage(location: Location) -> icechunk.Storage:
     )
 
 
-def repository_config() -> icechunk.RepositoryConfig:
+def repository_config(scenes: int = MANY_SCENES) -> icechunk.RepositoryConfig:
     """Return how long requests are tried again, and how much of the store's lists is remembered.
 
-    A store that is down fails a build in minutes. Each checkpoint makes a list of all nodes anew:
-    by default so many of them are kept that a build's memory grows with its number of scenes.
+    A store that is down fails a build in minutes. Icechunk lists all nodes of a version in one
+    object, and each checkpoint makes it anew. By default so many of them are kept that a build's
+    memory grows with its checkpoints; where not even one fits, each array that is read reads it
+    again. Compressing it harder costs time at each commit and saves little (measured: one part in
+    twenty of its bytes).
+
+    Args:
+        scenes: How many the store will have.
     """
     retries = icechunk.StorageRetriesSettings(
         max_tries=8, initial_backoff_ms=100, max_backoff_ms=10_000
     )
     return icechunk.RepositoryConfig(
         storage=icechunk.StorageSettings(retries=retries),
-        caching=icechunk.CachingConfig(num_snapshot_nodes=CACHED_NODES),
+        caching=icechunk.CachingConfig(num_snapshot_nodes=SCENE_NODES * (scenes + 100)),
+        # Of coordinates, which our readers read once or never.
+        manifest=icechunk.ManifestConfig(
+            preload=icechunk.ManifestPreloadConfig(
+                max_total_refs=0, preload_if=icechunk.ManifestPreloadCondition.false()
+            )
+        ),
+        compression=icechunk.CompressionConfig(level=1),
     )
 
 

@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import obstore
@@ -75,7 +76,7 @@ def is_locked(location: Location) -> bool:
     """Return whether a process has the right to commit, or had it until it was cut off just now."""
     folder = local_path(location)
     if folder is None:
-        return not _is_free(_read(files_beside(location, "lock"))[0])
+        return _is_held(files_beside(location, "lock"))
     path = folder.with_name(f"{folder.name}.lock")
     if not path.exists():
         return False
@@ -192,6 +193,15 @@ def _read(files: ObjectStore) -> tuple[dict[str, Any] | None, str | None]:
         return json.loads(bytes(found.bytes())), found.meta["e_tag"]
     except (NotFoundError, FileNotFoundError):
         return None, None
+
+
+def _is_held(files: ObjectStore) -> bool:
+    """Return whether somebody has the lease, by the server's time of its last renewal."""
+    content, _ = _read(files)
+    if _is_free(content):
+        return False
+    age = datetime.now(UTC) - obstore.head(files, _KEY)["last_modified"]
+    return age.total_seconds() < LEASE_SECONDS
 
 
 def _is_free(content: dict[str, Any] | None) -> bool:

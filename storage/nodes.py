@@ -14,6 +14,9 @@ from storage.schema import SchemaError
 PIXEL_CODEC = BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle")
 COLUMN_CODEC = ZstdCodec(level=3)
 
+# A version lists the metadata of all arrays: indented by blanks, it is twice as long.
+zarr.config.set({"json_indent": None})
+
 COLUMN_CHUNK = 2**20
 """Rows of a column in one object: a million tiles is one read a column."""
 

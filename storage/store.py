@@ -3,22 +3,21 @@
 repo = create(location, dataset="demo", recipe=text, recipe_hash=digest)
 with commit_lock(location):
     session = begin(repo)
-    forks = [session.fork() for _ in scenes]      # handed to threads or spawned processes
-    ...                                           # write_scene(fork, tiles) in each
-    checkpoint(repo, forks[:3])                   # these outlast a crash
-    commit_version(repo, forks[3:], code_version="0.1.0")
+    forks = {scene_id: session.fork() for scene_id in scenes}  # to threads or spawned processes
+    ...                                                        # write_scene(fork, tiles) in each
+    checkpoint(repo, {"a": forks.pop("a")})                    # this outlasts a crash
+    commit_version(repo, forks, code_version="0.1.0")
 group = open_version(location, "v1")
 """
 
 from datetime import UTC, datetime, timedelta
-from importlib.metadata import version as installed
 from typing import Any
 
 import icechunk
 import zarr
 
 from storage.index import scene_table
-from storage.location import Location, icechunk_storage, repository_config
+from storage.location import MANY_SCENES, Location, icechunk_storage, repository_config
 from storage.lock import commit_lock, is_locked
 from storage.scenes import kept_tiles, scene_dataset, write_scene
 from storage.schema import SchemaError
@@ -31,6 +30,7 @@ from storage.versions import (
     find_version,
     finish_version,
     rollback,
+    software,
     tag,
     versions,
 )
@@ -47,7 +47,7 @@ SCHEMA = "hypersigma-store/1"
 
 
 def create(
-    location: Location, *, dataset: str, recipe: str, recipe_hash: str
+    location: Location, *, dataset: str, recipe: str, recipe_hash: str, scenes: int = MANY_SCENES
 ) -> icechunk.Repository:
     """Return the store of a dataset, made if it does not exist.
 
@@ -56,16 +56,17 @@ def create(
         dataset: Its name.
         recipe: The recipe's text; a store that has a version keeps its own until the next.
         recipe_hash: sha256 of the recipe's canonical JSON.
+        scenes: About how many it will have: what is remembered of its lists is bounded by that.
 
     Raises:
         SchemaError: There is a store of another dataset or schema, or something else.
     """
-    storage = icechunk_storage(location)
+    storage, config = icechunk_storage(location), repository_config(scenes)
     if icechunk.Repository.exists(storage):
-        repo = icechunk.Repository.open(storage, config=repository_config())
+        repo = icechunk.Repository.open(storage, config=config)
     else:
         try:
-            repo = icechunk.Repository.create(storage, config=repository_config())
+            repo = icechunk.Repository.create(storage, config=config)
         except icechunk.InvalidInputError as error:
             raise SchemaError(
                 f"{location} must be empty or a store, got other files; name another place"
@@ -75,7 +76,7 @@ def create(
         "dataset": dataset,
         "recipe": recipe,
         "recipe_hash": recipe_hash,
-        "software": {name: installed(name) for name in ("icechunk", "numpy", "xarray", "zarr")},
+        "software": software(),
     }
     # Icechunk's own root snapshot: new, or a creation that was cut off before its first commit.
     if next(repo.ancestry(branch=BRANCH)).parent_id is None:

@@ -1,10 +1,13 @@
 """Versions of a store: one commit and one tag each, immutable; the head can move between them."""
 
 import hashlib
+import importlib.metadata
+import itertools
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 import icechunk
@@ -14,7 +17,10 @@ from storage.index import scene_table, update_index
 from storage.nodes import read_column, subgroup
 from storage.schema import CHECKSUM, SchemaError, check_name
 from storage.statistics import add_statistics
-from storage.work import BRANCH, WORK, join, new_columns, save
+from storage.work import BRANCH, WORK, Forks, join, new_columns, save
+
+SCENES_AT_ONCE = 128
+"""Whose columns a commit holds at a time."""
 
 _TAG = re.compile(r"v([1-9][0-9]*)")
 
@@ -65,7 +71,7 @@ class Diff:
 
 def commit_version(
     repo: icechunk.Repository,
-    forks: Sequence[icechunk.ForkSession] = (),
+    forks: Forks = MappingProxyType({}),
     *,
     removed: Collection[str] = (),
     recipe: Recipe | None = None,
@@ -78,15 +84,16 @@ def commit_version(
 
     Args:
         repo: The store, after `begin`.
-        forks: Of sessions that `begin` returned, each with scenes written to their end and not yet
+        forks: Of sessions that `begin` returned, each with its scene written to the end and not yet
             checkpointed; forks of failed writers stay out.
         removed: Scenes that the version is not to have, of the head or of the work.
         recipe: What the version's tiles were made by from now on; None: as before.
         code_version: Version of the code that made the tiles.
 
     Raises:
-        SchemaError: Nothing changes, a scene is unfinished, or two forks wrote the same scene.
+        SchemaError: Nothing changes, or a scene is unfinished.
         icechunk.ConflictError: Another process works on this store; nothing was published.
+        icechunk.SessionStateError: Two forks wrote the same scene.
     """
     session, added = join(repo, forks)
     root = zarr.open_group(session.store, mode="r+")
@@ -98,11 +105,16 @@ def commit_version(
     for name in removed:
         if f"scenes/{name}" in root:
             del root[f"scenes/{name}"]
-    if recipe is not None:
-        root.attrs.update({"recipe": recipe.text, "recipe_hash": recipe.hash})
+    made_by = {"recipe": recipe.text, "recipe_hash": recipe.hash} if recipe is not None else {}
+    root.attrs.update({**made_by, "software": software()})
     went = (gone | added) & set(before["scene_id"])
     add_statistics(root, _groups(root, added), _groups(_head(repo), went) if went else ())
-    counts, names = update_index(root, before["scene_id"], new_columns(root, added), gone)
+    names: list[str] = before["scene_id"]
+    counts: dict[str, int] = {}
+    if went:
+        counts, names = update_index(root, names, {}, went)
+    for some in itertools.batched(sorted(added), SCENES_AT_ONCE):
+        counts, names = update_index(root, names, new_columns(root, some), set())
     tag, tiles = f"v{max([0, *_numbers(repo.list_tags())]) + 1}", sum(counts.values())
     metadata = {
         "version": tag,
@@ -214,6 +226,12 @@ def rollback(repo: icechunk.Repository, version: str) -> Version:
     head = repo.lookup_branch(BRANCH)
     repo.reset_branch(BRANCH, target.snapshot, from_snapshot_id=head)
     return find_version(repo, version)
+
+
+def software() -> dict[str, str]:
+    """Return the versions of the libraries that write a store."""
+    names = ("icechunk", "numpy", "xarray", "zarr")
+    return {name: importlib.metadata.version(name) for name in names}
 
 
 def _tagged(repo: icechunk.Repository) -> tuple[dict[str, str], str]:

@@ -5,7 +5,7 @@ far; each further checkpoint takes that commit's place. Readers of versions neve
 that is cut off goes on from there, and `commit_version` makes it the next version.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import icechunk
@@ -13,6 +13,9 @@ import zarr
 
 from storage.scenes import SceneColumns, scene_columns
 from storage.schema import SchemaError
+
+type Forks = Mapping[str, icechunk.ForkSession]
+"""By scene id, the session that wrote this scene and no other."""
 
 BRANCH = "main"
 WORK = "build"
@@ -38,11 +41,11 @@ def drop_work(repo: icechunk.Repository) -> None:
     repo.reset_branch(WORK, repo.lookup_branch(BRANCH))
 
 
-def checkpoint(repo: icechunk.Repository, forks: Sequence[icechunk.ForkSession]) -> None:
+def checkpoint(repo: icechunk.Repository, forks: Forks) -> None:
     """Keep the scenes that forks wrote, so that they outlast this build.
 
     Raises:
-        SchemaError: A scene is unfinished, or two forks wrote the same one; nothing is kept.
+        SchemaError: A scene is unfinished; nothing is kept.
         icechunk.ConflictError: Another process works on this store; nothing is kept.
     """
     session, _ = join(repo, forks)
@@ -58,29 +61,15 @@ def staged(repo: icechunk.Repository) -> dict[str, dict[str, Any]]:
     return {name: dict(root[f"scenes/{name}"].attrs) for name in sorted(names)}
 
 
-def join(
-    repo: icechunk.Repository, forks: Sequence[icechunk.ForkSession]
-) -> tuple[icechunk.Session, set[str]]:
+def join(repo: icechunk.Repository, forks: Forks) -> tuple[icechunk.Session, set[str]]:
     """Return a session on the work with forks merged into it, and all scenes it adds to the head.
 
-    Looks at the forks before the merge, so that a refusal leaves everything as it was.
+    Nothing is committed here, so that a refusal leaves everything as it was. A fork is not asked
+    what it wrote: one that comes from another process would read the list of all nodes for that.
 
     Raises:
-        SchemaError: A scene is unfinished, two forks wrote the same one, or another build has come
-            between.
+        SchemaError: A scene is unfinished, or another build has come between.
     """
-    new: set[str] = set()
-    for fork in forks:
-        names = scenes_of(fork.status().new_groups)
-        root = zarr.open_group(fork.store, mode="r")
-        for name in names:
-            if name in new:
-                raise SchemaError(f"two writers wrote the same scene, {name}; leave one out")
-            if "content" not in root[f"scenes/{name}"].attrs:
-                raise SchemaError(
-                    f"{name} was not written to its end; leave the fork of a failed writer out"
-                )
-        new |= names
     tip, head = next(repo.ancestry(branch=WORK)), repo.lookup_branch(BRANCH)
     if "version" in tip.metadata and tip.id != head:
         raise SchemaError(
@@ -89,8 +78,15 @@ def join(
         )
     names = _staged_names(repo)
     session = repo.writable_session(WORK)
-    session.merge(*forks)
-    return session, names | new
+    session.merge(*forks.values())
+    root = zarr.open_group(session.store, mode="r")
+    for name in sorted(forks):
+        scene = root.get(f"scenes/{name}")
+        if scene is None or "content" not in scene.attrs:
+            raise SchemaError(
+                f"{name} was not written to its end; leave the fork of a failed writer out"
+            )
+    return session, names | set(forks)
 
 
 def save(
@@ -102,7 +98,7 @@ def save(
     return write(message, metadata=metadata)
 
 
-def new_columns(root: zarr.Group, names: set[str]) -> dict[str, SceneColumns]:
+def new_columns(root: zarr.Group, names: Collection[str]) -> dict[str, SceneColumns]:
     """Return columns and attrs of scenes, by name."""
     return {name: scene_columns(root, name) for name in sorted(names)}
 

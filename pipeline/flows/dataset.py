@@ -16,6 +16,7 @@ from pipeline.build import BuildReport, DatasetConfig
 from pipeline.flows.artefacts import show_report
 from pipeline.flows.build_dataset import ScenesFailedError, build_flow
 from pipeline.states import States
+from storage.store import Version
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ class RunFailedError(RuntimeError):
     """A scheduled run did what it could, and not all."""
 
     def __init__(self, problems: Sequence[Exception], built: BuildReport) -> None:
-        super().__init__("; ".join(str(problem) for problem in problems))
+        super().__init__("; ".join(_in_words(problem) for problem in problems))
         self.built = built
 
 
@@ -78,7 +79,8 @@ def dataset_flow(config_path: str, overrides: Sequence[str] = ()) -> str | None:
         The current version's tag, None if there is none yet.
 
     Raises:
-        RunFailedError: At the end: scenes failed, or the version leaks and has no shards.
+        RunFailedError: At the end: scenes failed, the version leaks and has no shards, or one of
+            its outputs could not be made.
     """
     config = configs.load(DatasetConfig, config_path, overrides)
     problems: list[Exception] = []
@@ -90,19 +92,33 @@ def dataset_flow(config_path: str, overrides: Sequence[str] = ()) -> str | None:
     _tell_of_quarantine(config, built)
     version = outputs.head(config.store)
     if version is not None:
-        certificate: outputs.Certificate
-        try:
-            certificate = audit_version(config.store, version)
-        except outputs.LeakError as error:
-            certificate = dict(error.certificate)
-            problems.append(error)
-        else:
-            make_shards(config, version, certificate)
-        if folder := make_report(config, version, certificate):
-            show_report(config, folder)
+        problems += _make_outputs(config, version)
     if problems:
         raise RunFailedError(problems, built)
     return version.tag if version else None
+
+
+def _make_outputs(config: DatasetConfig, version: Version) -> list[Exception]:
+    """Make what is made of a version; return what went wrong. One failure hides no other."""
+    problems: list[Exception] = []
+    try:
+        certificate: outputs.Certificate = audit_version(config.store, version)
+    except outputs.LeakError as error:
+        certificate = dict(error.certificate)
+        problems.append(error)
+    except Exception as error:  # without a certificate there is neither of the others
+        return [error]
+    try:
+        if certificate["passed"]:
+            make_shards(config, version, certificate)
+    except Exception as error:
+        problems.append(error)
+    try:
+        if folder := make_report(config, version, certificate):
+            show_report(config, folder)
+    except Exception as error:
+        problems.append(error)
+    return problems
 
 
 def _tell_of_quarantine(config: DatasetConfig, built: BuildReport) -> None:
@@ -111,7 +127,10 @@ def _tell_of_quarantine(config: DatasetConfig, built: BuildReport) -> None:
     names = {bad.scene for bad in built.failures if states[bad.scene].state == "quarantined"}
     if names:
         text = f"left alone from now on: {', '.join(sorted(names))}"
-        _alert(config, "quarantined", text, built, runtime.flow_run.id)
+        try:
+            _alert(config, "quarantined", text, built, runtime.flow_run.id)
+        except Exception:  # the store may be away; the build is done all the same
+            logger.exception("no alert could be made of what is in quarantine")
 
 
 def _alert(
@@ -130,6 +149,11 @@ def _alert(
            for name, bads in named.items()},
         "link": url_for("flow-run", obj_id=run),
     })  # fmt: skip
+
+
+def _in_words(problem: Exception) -> str:
+    known = isinstance(problem, ValueError | OSError | ScenesFailedError)
+    return str(problem) if known else f"{type(problem).__name__}: {problem}"
 
 
 def _is_refusal(state: Any) -> bool:

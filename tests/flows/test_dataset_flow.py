@@ -182,6 +182,23 @@ def test_people_are_told_of_failures_and_quarantine(chain, webhook):
     assert "| bad | in quarantine |" in last_artefact("small-build")["data"]
 
 
+def test_one_failure_hides_no_other(chain, webhook):
+    from pipeline.flows.dataset import RunFailedError
+
+    run, source, folder = chain
+    for name in ("good", "bad"):
+        (source / name).touch()
+    (folder / "shards" / "v1").mkdir(parents=True)
+    (folder / "shards" / "v1" / "mine.txt").touch()
+    with pytest.raises(RunFailedError, match=r"bad: .*242 bands.*; .*v1"):
+        run(alerts={"url_from": "ALERTS"})
+    (alert,) = webhook
+    assert "shards" in alert["text"]
+    assert [bad["product"] for bad in alert["failures"]] == ["bad"]
+    assert (folder / "card/v1/report.json").exists()
+    assert (folder / "shards" / "v1" / "mine.txt").exists()
+
+
 def test_people_are_told_of_a_crash(chain, webhook):
     from pipeline.flows.dataset import tell
 

@@ -34,7 +34,7 @@ POINTS = {
 
 
 def write_product(folder: Path, name: str, *, seed: int = 0, **more) -> Path:
-    """Write one; `more`: `error` (text), `seconds` that reading takes, `rows`."""
+    """Write one; `more`: `error` (text), `seconds` that reading takes, `rows`, `scene`, `kill`."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / name).write_text(json.dumps({"seed": seed, **more}))
     return folder / name
@@ -49,9 +49,13 @@ def open_product(path):
     time.sleep(content.get("seconds", 0))
     if "error" in content:
         raise SceneError(path, expected="242 bands", got=content["error"], todo="fetch it again")
+    if "kill" in content:
+        os.kill(os.getpid(), signal.SIGKILL)
     if "away" in content and not Path(content["away"]).exists():
         raise TimeoutError("the disk was away")
-    scene = small_scene(path.name, seed=content["seed"], rows=content.get("rows", 128))
+    scene = small_scene(
+        content.get("scene", path.name), seed=content["seed"], rows=content.get("rows", 128)
+    )
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     sources = [{"name": path.name, "bytes": path.stat().st_size, "sha256": digest}]
     # A place of its own on the map for each scene.
@@ -101,6 +105,8 @@ def dask_setup(worker) -> None:
     install()
 
 
+if __name__ == "__mp_main__":  # in a process that works on one scene apart
+    install()
 if __name__ == "__main__":
     install()
     lock.LEASE_SECONDS = float(os.environ.get("HYPERSIGMA_LEASE_SECONDS", lock.LEASE_SECONDS))

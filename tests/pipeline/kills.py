@@ -49,6 +49,14 @@ def run(config: Path, point: str = "", *, after: float = 0, env: dict | None = N
     return process.returncode
 
 
+def build(config: Path) -> tuple[int, dict]:
+    """Build in a process of its own; return its code and, unless it was killed, its report."""
+    command = [sys.executable, "-m", "tests.pipeline.fake_products", str(config)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=300, check=False)
+    assert done.returncode in (0, 1, -signal.SIGKILL), done.stderr.decode()
+    return done.returncode, json.loads(done.stdout or "{}")
+
+
 def run_together(config: Path, count: int, env: dict | None = None) -> list[dict]:
     """Start builds of one dataset at the same time; return their reports."""
     command = [sys.executable, "-m", "tests.pipeline.fake_products", str(config)]

@@ -15,6 +15,8 @@ from tests.pipeline import fake_products as fake
 def world(tmp_path, monkeypatch):
     """A folder of products, and what builds it."""
     fake.install(monkeypatch.setattr)
+    # Another process would look for real products; test_kills.py has one.
+    monkeypatch.setattr(fake.build, "apart", lambda work, product: work(product))
     return World(tmp_path)
 
 
@@ -388,3 +390,18 @@ def test_a_linked_path_is_the_same_store(world):
     with store.commit_lock(world.location):
         assert store.is_locked(linked.store)
     assert build_dataset(linked).version is None
+
+
+def test_a_renamed_product_is_done_and_its_scene_is_kept(world, monkeypatch):
+    for module in (fake.build, fake.plan):
+        monkeypatch.setattr(module, "scene_id_of_name", lambda path: None)
+    world.write("first", scene="a")
+    world.build()
+    world.remove("first")
+    world.write("second", scene="a")
+    assert world.build().version is None
+    assert world.states() == {"second": "done"}
+    (world.folder / "raw" / "second").write_text("torn")
+    report = world.build()
+    assert ([bad.scene for bad in report.failures], report.retired) == (["second"], ())
+    assert set(world.content()) == {"a"}

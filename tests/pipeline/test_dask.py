@@ -3,14 +3,18 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
+from functools import partial
 
+import dask
 import pytest
 from distributed import Client, LocalCluster
 
 import configs
-from pipeline.build import DatasetConfig, build_dataset
+from pipeline.build import DatasetConfig, build_dataset, scene_states
 from storage.schema import SceneError
 from tests.pipeline import fake_products as fake
 from tests.pipeline import kills
@@ -20,7 +24,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
 @pytest.fixture(scope="module")
 def cluster():
-    options = {"dashboard_address": None, "preload": ["tests.pipeline.fake_products"]}
+    options = {"dashboard_address": ":0", "preload": ["tests.pipeline.fake_products"]}
     with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, **options) as cluster:
         yield cluster
 
@@ -93,3 +97,39 @@ def test_a_scheduler_that_is_not_there_is_named(tmp_path, monkeypatch):
     )
     with pytest.raises(OSError, match=r"127\.0\.0\.1:9"):
         build_dataset(config)
+
+
+def test_a_build_whose_workers_are_all_gone_ends_and_keeps_what_is_finished(tmp_path, monkeypatch):
+    fake.install(monkeypatch.setattr)
+    monkeypatch.setattr("pipeline.engines.WORKER_SECONDS", 2)
+    monkeypatch.setattr("pipeline.engines._LOOK_SECONDS", 1)
+    world(tmp_path / "w", "a")
+    fake.write_product(tmp_path / "w" / "raw", "slow", seconds=60)
+    options = {"dashboard_address": ":0", "preload": ["tests.pipeline.fake_products"]}
+    with LocalCluster(n_workers=1, threads_per_worker=1, processes=True, **options) as cluster:
+        config = configs.load(DatasetConfig, tmp_path / "w" / "dataset.yaml",
+                              [f"dask={cluster.scheduler_address}"])  # fmt: skip
+        gone = threading.Timer(6, cluster.scale, [0])
+        gone.start()
+        with pytest.raises(TimeoutError, match="has had no worker for 2 s; finished scenes are"):
+            build_dataset(config)
+    states = {state.product: state.state for state in scene_states(config)}
+    assert states == {"a": "new", "slow": "new"}
+
+
+def test_a_scheduler_that_dies_ends_the_build(tmp_path, monkeypatch):
+    fake.install(monkeypatch.setattr)
+    world(tmp_path / "w", "a", seconds=60)
+    command = [sys.executable, "-m", "dask"]
+    address, run = "tcp://127.0.0.1:8798", partial(subprocess.Popen, stderr=subprocess.DEVNULL)
+    preload = ["--preload", "tests.pipeline.fake_products"]
+    with (
+        run([*command, "scheduler", "--port", "8798", "--no-dashboard"]) as scheduler,
+        run([*command, "worker", address, "--no-dashboard", *preload]) as worker,
+        dask.config.set({"distributed.comm.timeouts.connect": "3s"}),
+    ):
+        config = configs.load(DatasetConfig, tmp_path / "w" / "dataset.yaml", [f"dask={address}"])
+        threading.Timer(8, scheduler.kill).start()
+        with pytest.raises(ConnectionError, match=f"the Dask scheduler at {address} is gone"):
+            build_dataset(config)
+        worker.kill()

@@ -1,5 +1,6 @@
 """A build that is killed at any instant loses nothing, doubles nothing, shows no half version."""
 
+import signal
 from collections import Counter
 
 import pytest
@@ -32,6 +33,23 @@ def test_of_builds_at_the_same_time_one_does_the_work(tmp_path, expected):
     reports = kills.run_together(config, 3)
     assert sorted(report["version"] or "" for report in reports) == ["", "", "v1"]
     assert kills.contents(tmp_path / "w" / "store") == {"v1": expected["v1"]}
+
+
+def test_a_product_that_kills_its_process_does_not_stop_the_others(tmp_path):
+    config = kills.write_config(tmp_path, tmp_path / "store")
+    for name in "abc":
+        kills.write_product(tmp_path / "raw", name, **({"kill": 1} if name == "b" else {}))
+    assert kills.build(config)[0] == -signal.SIGKILL
+    assert kills.contents(tmp_path / "store") == {}
+    for version in ("v1", None, None):
+        code, report = kills.build(config)
+        assert (code, report["version"], report["failures"][0]["scene"]) == (1, version, "b")
+        assert "was killed (exit code -9)" in report["failures"][0]["reason"]
+    code, report = kills.build(config)
+    assert (code, [bad["scene"] for bad in report["quarantined"]]) == (0, ["b"])
+    assert list(kills.contents(tmp_path / "store")["v1"][4]) == ["a", "c"]
+    kills.write_product(tmp_path / "raw", "b", seed=1)
+    assert kills.build(config)[1]["added"] == ["b"]
 
 
 @pytest.mark.soak

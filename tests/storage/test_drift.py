@@ -40,7 +40,7 @@ def test_drift_names_the_bands_that_moved(repo):
     one = build(repo, make_tiles("a", 20), make_tiles("f", 5, sensor="ahsi")).tag
     fork = store.begin(repo).fork()
     store.write_scene(fork, moved)
-    two = store.commit_version(repo, [fork], removed={"a", "f"}, code_version="1").tag
+    two = store.commit_version(repo, {"b": fork}, removed={"a", "f"}, code_version="1").tag
     (sensor,) = found = drift(repo, one, two)
     assert sensor == "hyperion"
     got = found["hyperion"]

@@ -78,3 +78,16 @@ def test_a_lost_answer_is_not_another_holder(monkeypatch):
     monkeypatch.setattr(lock.obstore, "put", lossy)
     with lease(files, "x", timeout=0.1) as held:
         held.check()
+
+
+def test_a_lease_that_is_not_renewed_is_soon_nobodys(monkeypatch):
+    files = MemoryStore()
+    assert not lock._is_held(files)
+    with lease(files, "x"):
+        assert lock._is_held(files)
+    assert not lock._is_held(files)
+    lock._Lease(files, "x", 60).acquire(1)  # by a process that was killed then
+    assert lock._is_held(files)
+    monkeypatch.setattr(lock, "LEASE_SECONDS", 0.01)
+    time.sleep(0.05)
+    assert not lock._is_held(files)

@@ -91,7 +91,7 @@ def test_a_commit_reads_neither_pixels_nor_other_scenes(repo, reads):
     fork = session.fork()
     store.write_scene(fork, make_tiles("new"))
     reads.clear()
-    store.commit_version(repo, [fork], code_version="1")
+    store.commit_version(repo, {"new": fork}, code_version="1")
     keys = {key for key, _ in reads}
     assert any(key.startswith("scenes/new/row/") for key in keys)
     assert [key for key in keys if key.startswith("scenes/old/")] == []
@@ -169,7 +169,7 @@ def test_a_writer_that_fails_midway_leaves_no_trace(repo, location):
     with pytest.raises(RuntimeError, match="sensor"):
         store.write_scene(bad, broken.assign(tiles=(broken.tiles.dims, late)))
     assert "scenes/bad/tiles" in zarr.open_group(bad.store, mode="r")
-    version = store.commit_version(repo, [good], code_version="1")
+    version = store.commit_version(repo, {"good": good}, code_version="1")
     group = store.open_version(location)
     assert sorted(group["scenes"].group_keys()) == ["good"]
     assert (version.scenes, version.tiles, set(store.scenes(repo))) == (1, 5, {"good"})
@@ -188,36 +188,40 @@ def test_an_unfinished_scene_is_not_committed(repo):
     good = session.fork()
     store.write_scene(good, make_tiles("good"))
     with pytest.raises(SchemaError, match="half was not written to its end"):
-        store.commit_version(repo, [good, fork], code_version="1")
+        store.commit_version(repo, {"good": good, "half": fork}, code_version="1")
     assert store.versions(repo) == []
-    assert store.commit_version(repo, [good], code_version="1").scenes == 1
+    assert store.commit_version(repo, {"good": good}, code_version="1").scenes == 1
 
 
 def test_nothing_new_makes_no_version(repo, location):
     with pytest.raises(SchemaError, match="no version yet"):
         store.open_version(location)
     session = store.begin(repo)
-    for forks in ([], [session.fork()]):
-        with pytest.raises(SchemaError, match="nothing to commit"):
-            store.commit_version(repo, forks, code_version="1")
+    with pytest.raises(SchemaError, match="nothing to commit"):
+        store.commit_version(repo, code_version="1")
+    with pytest.raises(SchemaError, match="s1 was not written"):
+        store.commit_version(repo, {"s1": session.fork()}, code_version="1")
     assert store.versions(repo) == []
 
 
-def test_two_writers_of_one_scene_are_refused(repo):
+def test_two_writers_of_one_scene_and_one_of_another_are_refused(repo):
     session = store.begin(repo)
-    forks = [session.fork(), session.fork()]
-    for seed, fork in enumerate(forks):
+    forks = {"s1": session.fork(), "s2": session.fork()}
+    for seed, fork in enumerate(forks.values()):
         store.write_scene(fork, make_tiles("s1", seed=seed))
-    with pytest.raises(SchemaError, match=r"same scene.*s1"):
+    with pytest.raises(icechunk.SessionStateError, match=r"Multiple writers.*/scenes/s1"):
         store.commit_version(repo, forks, code_version="1")
+    with pytest.raises(SchemaError, match="s2 was not written"):
+        store.commit_version(repo, {"s2": forks["s2"]}, code_version="1")
+    assert store.versions(repo) == []
 
 
 def test_writers_in_threads(repo, location):
     scenes = [make_tiles(f"s{i}", 20, chunks=5) for i in range(4)]
     session = store.begin(repo)
-    forks = [session.fork() for _ in scenes]
+    forks = {tiles.attrs["scene_id"]: session.fork() for tiles in scenes}
     with ThreadPoolExecutor(4) as pool:
-        counts = list(pool.map(store.write_scene, forks, scenes))
+        counts = list(pool.map(store.write_scene, forks.values(), scenes))
         assert [count["kept"] for count in counts] == [20] * 4
     assert store.commit_version(repo, forks, code_version="1").tiles == 80
     for tiles in scenes:
@@ -229,7 +233,8 @@ def test_writers_in_spawned_processes(repo, location):
     names = ["s1", "s2"]
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         forks = pool.starmap(write_in_process, [(session.fork(), name) for name in names])
-    assert store.commit_version(repo, forks, code_version="1").scenes == 2
+    named = dict(zip(names, forks, strict=True))
+    assert store.commit_version(repo, named, code_version="1").scenes == 2
     for name in names:
         assert_stored(store.open_version(location), make_tiles(name))
 
@@ -246,21 +251,21 @@ def test_a_crash_between_commit_and_tag_is_finished_later(repo, location, monkey
 
 def test_a_commit_by_another_is_not_lost(repo, monkeypatch):
     sessions = [store.begin(repo), store.begin(repo)]
-    forks = [session.fork() for session in sessions]
-    for name, fork in zip(("s1", "s2"), forks, strict=True):
+    forks = {name: session.fork() for name, session in zip(("s1", "s2"), sessions, strict=True)}
+    for name, fork in forks.items():
         store.write_scene(fork, make_tiles(name))
     save = work.save
 
     def slow(repo, session, message, metadata):
         monkeypatch.setattr(work, "save", save)
-        store.checkpoint(repo, [forks[0]])  # by another builder, in the meantime
+        store.checkpoint(repo, {"s1": forks["s1"]})  # by another builder, in the meantime
         return save(repo, session, message, metadata)
 
     monkeypatch.setattr(work, "save", slow)
     with pytest.raises(icechunk.ConflictError):
-        store.checkpoint(repo, [forks[1]])
+        store.checkpoint(repo, {"s2": forks["s2"]})
     assert set(store.staged(repo)) == {"s1"}
-    store.commit_version(repo, [forks[1]], code_version="1")
+    store.commit_version(repo, {"s2": forks["s2"]}, code_version="1")
     assert set(store.scenes(repo)) == {"s1", "s2"}
 
 
@@ -269,14 +274,14 @@ def test_checkpointed_scenes_outlast_a_crash_and_are_seen_in_no_version(repo, lo
     for name in ("s2", "s3"):
         fork = store.begin(repo).fork()
         store.write_scene(fork, make_tiles(name))
-        store.checkpoint(repo, [fork])
+        store.checkpoint(repo, {name: fork})
     assert set(store.scenes(repo)) == {"s1"}
     assert "scenes/s2" not in store.open_version(location)
     again = store.create(location, dataset="demo", recipe="steps: []", recipe_hash="abc")
     fork = store.begin(again).fork()
     assert set(store.staged(again)) == {"s2", "s3"}
     store.write_scene(fork, make_tiles("s4"))
-    version = store.commit_version(again, [fork], code_version="1")
+    version = store.commit_version(again, {"s4": fork}, code_version="1")
     assert (version.tag, version.scenes, version.tiles) == ("v2", 4, 20)
     assert_stored(store.open_version(location), make_tiles("s2"))
     messages = [info.message for info in again.ancestry(tag="v2")]
@@ -300,7 +305,7 @@ def test_work_that_was_begun_before_a_rollback_is_given_up(repo):
     build(repo, make_tiles("s2"))
     fork = store.begin(repo).fork()
     store.write_scene(fork, make_tiles("s3"))
-    store.checkpoint(repo, [fork])
+    store.checkpoint(repo, {"s3": fork})
     store.rollback(repo, "v1")
     store.begin(repo)
     assert store.staged(repo) == {}
@@ -322,7 +327,7 @@ def test_a_version_by_another_recipe(repo, location):
     fork = store.begin(repo).fork()
     store.write_scene(fork, make_tiles("s1", seed=1))
     recipe = store.Recipe("other", "xyz")
-    version = store.commit_version(repo, [fork], recipe=recipe, code_version="1")
+    version = store.commit_version(repo, {"s1": fork}, recipe=recipe, code_version="1")
     assert version.recipe_hash == "xyz"
     assert store.open_version(location).attrs["recipe"] == "other"
     assert store.open_version(location, "v1").attrs["recipe_hash"] == "abc"

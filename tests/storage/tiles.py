@@ -75,8 +75,8 @@ def make_store(location):
 def build(repo, *scenes):
     """Publish scenes in one version, each from its own fork."""
     session = store.begin(repo)
-    forks = [session.fork() for _ in scenes]
-    for fork, tiles in zip(forks, scenes, strict=True):
+    forks = {tiles.attrs["scene_id"]: session.fork() for tiles in scenes}
+    for fork, tiles in zip(forks.values(), scenes, strict=True):
         store.write_scene(fork, tiles)
     return store.commit_version(repo, forks, code_version="0.1.0")
 

@@ -66,7 +66,7 @@ def world(tmp_path_factory) -> World:
     (labels / "classes.json").write_text(json.dumps(CLASSES))
     repo = store.create(root / "store", dataset="tiny", recipe="steps: []", recipe_hash="abc")
     session = store.begin(repo)
-    forks = []
+    forks = {}
     for number, (scene_id, sensor) in enumerate(
         {"h1": "hyperion", "h2": "hyperion", "a1": "ahsi"}.items()
     ):
@@ -74,8 +74,8 @@ def world(tmp_path_factory) -> World:
         label = truth[scene_id].copy()
         label[::7] = 0
         np.save(labels / f"{scene_id}.npy", label)
-        forks.append(session.fork())
-        store.write_scene(forks[-1], make_tiles(scene_id, sensor, cubes[scene_id]))
+        forks[scene_id] = session.fork()
+        store.write_scene(forks[scene_id], make_tiles(scene_id, sensor, cubes[scene_id]))
     store.commit_version(repo, forks, code_version="0")
     write_shards(root / "store", root / "shards")
     return World(root / "store", root / "shards", labels, truth, cubes)
