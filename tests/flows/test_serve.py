@@ -11,8 +11,9 @@ from contextlib import contextmanager
 import pytest
 import yaml
 
+import configs
+from pipeline.build import DatasetConfig, scene_states
 from pipeline.flows.server import quiet_defaults
-from pipeline.states import States
 from storage import store
 from tests.pipeline import raw_products as raw
 
@@ -38,8 +39,8 @@ def test_each_firing_makes_a_version_of_what_is_new(firings, tmp_path, monkeypat
             add_product(tmp_path, number)
             version = f"v{number + 1}"
             wait_for(tmp_path / "report" / version / "report.json", served)
-            states = States(config["store"])
-            made_at[version] = {name: states[name].at for name in states.products()}
+            states = scene_states(configs.load(DatasetConfig, file))
+            made_at[version] = {state.product: state.at for state in states}
     repo = store.open_repository(config["store"])
     found = [version.tag for version in store.versions(repo)]
     assert found == [f"v{number + 1}" for number in range(firings)]
