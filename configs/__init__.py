@@ -92,7 +92,7 @@ def _explain(schema: type, problem: Any) -> str:
     where = ".".join(str(part) for part in problem["loc"])
     if problem["type"] not in ("unexpected_keyword_argument", "extra_forbidden"):
         # A key in a URL is the likeliest reason for its refusal: it is not shown.
-        got = re.sub(r"//[^/@]*@", "//***@", repr(problem["input"]))
+        got = re.sub(r"//.*@", "//***@", repr(problem["input"]))
         return f"{where}: {problem['msg']}, got {got}"
     names = sorted(_known_keys(schema))
     nearest = difflib.get_close_matches(str(problem["loc"][-1]), names, n=1, cutoff=0.0)

@@ -1,6 +1,7 @@
 """`hypersigma-data`: raw scenes to versions, shards and schedules."""
 
 import logging
+import signal
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -147,6 +148,8 @@ def build(
 
     A scene that fails is named and left out; exit code 1 then, with the others published.
     """
+    # As Ctrl-C: what is finished is kept. Sent by systemd, SLURM and `docker stop`.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with said_in_words():
         dataset = configs.load(DatasetConfig, config, overrides or ())
         if prefect:

@@ -22,8 +22,9 @@ from pydantic import ConfigDict, Field, field_validator
 
 from pipeline import readers
 from pipeline.alerts import AlertsConfig
+from pipeline.apart import apart
 from pipeline.coordinator import Coordinator, Ingested
-from pipeline.engines import Runner, Work, apart, in_turn, on_dask
+from pipeline.engines import Runner, Work, in_turn, on_dask
 from pipeline.plan import Failure, Known, Plan, Task, make_plan, retired
 from pipeline.readers.names import scene_id_of_name
 from pipeline.recipe import Recipe, apply, load_recipe, recipe_hash, recipe_json, scene_recipe_hash
@@ -142,20 +143,21 @@ def build_dataset(
         session = store.begin(repo)
         recipes = frozenset(scene_recipe_hash(recipe, split, name) for name in SENSORS)
         staged = store.staged(repo)
-        if any(attrs["recipe_hash"] not in recipes for attrs in staged.values()):
-            # Finished by a recipe that is no more: what the head has of these scenes stands.
-            store.drop_work(repo)
-            session, staged = store.begin(repo), {}
+        # Finished by a recipe that is no more: what the head has of these scenes stands.
+        outdated = any(attrs["recipe_hash"] not in recipes for attrs in staged.values())
+        staged = {} if outdated else staged
         known = Known(store.scenes(repo), staged, digest, recipes)
         states = States(config.store)
         products = find_products(config.source, config.cache)
         plan = make_plan(products, known, states, only_failed=only_failed)
-        if only_failed and plan.stale:
-            raise SchemaError(f"{config.store} was made by another recipe: `build` it, not `retry`")
+        _check_stale(config, plan, only_failed=only_failed)
         gone = set() if only_failed else retired(plan, known)
         _check_retired(config, gone, known)
+        if outdated:  # not before all refusals: it may be wanted again
+            store.drop_work(repo)
+            session = store.begin(repo)
         # Of a product that went after its scene was finished; `retry` leaves that as it is.
-        undone = set() if only_failed else set(known.staged) - set(plan.present)
+        undone = set() if only_failed else set(known.staged) - set(plan.present) - plan.kept
         coordinator = Coordinator(
             repo, lock, states, store.Recipe(text, digest), len(plan.tasks)
         )  # fmt: skip
@@ -164,7 +166,7 @@ def build_dataset(
             coordinator.start(task)
             work = partial(ingest, recipe=recipe, split=split, fork=session.fork())
             # A worker of Dask is a process of its own anyway.
-            return partial(apart, work) if task.apart and not config.dask else work
+            return partial(apart, work) if task.cut_off and not config.dask else work
 
         runner = run or (on_dask(config.dask) if config.dask else in_turn)
         try:
@@ -226,7 +228,8 @@ def _publish(
     version = None
     if removed & set(known.published):
         coordinator.checkpoint()
-        _check_retired(config, removed, known, (*plan.failures, *coordinator.failures))
+        bad = (*plan.failures, *coordinator.failures, *plan.quarantined)
+        _check_retired(config, removed, known, bad)
     if added or removed & set(known.published):
         version = coordinator.publish(removed)
     elif removed:
@@ -241,6 +244,17 @@ def _publish(
     )
 
 
+def _check_stale(config: DatasetConfig, plan: Plan, *, only_failed: bool) -> None:
+    """Refuse to retry some scenes of a dataset of which others are of another recipe."""
+    retried = {task.product for task in plan.tasks}
+    others = {name for name in plan.stale if plan.present.get(name) not in retried}
+    if only_failed and others:
+        raise SchemaError(
+            f"{len(others)} scenes of {config.store}, such as {min(others)}, were made by another "
+            "recipe: `build` it, not `retry`"
+        )
+
+
 def _check_retired(
     config: DatasetConfig, gone: set[str], known: Known, failures: Sequence[Failure] = ()
 ) -> None:
@@ -252,8 +266,9 @@ def _check_retired(
         raise SchemaError(
             f"{config.source} lacks {len(lost)} of the {len(known.published)} scenes of "
             f"{config.store}, or they cannot be made again, such as {min(lost)}{why}; expected at "
-            f"most {config.max_retired:.0%} to be gone: mount or mend what is missing, or allow it "
-            f"with max_retired={share:.2f}"
+            f"most {config.max_retired:.0%} to be gone: mount or mend what is missing; if it is "
+            "mended, `retry --failed` takes what is in quarantine, too; or allow their loss with "
+            f"max_retired={share:.2f}"
         )
 
 

@@ -52,7 +52,7 @@ class Coordinator:
     def start(self, task: Task) -> None:
         """Record that a scene is being worked on."""
         state = self.states[task.product]
-        self.states.put(state.seen("running", reason=task.reason, apart=task.apart))
+        self.states.put(state.seen("running", reason=task.reason, cut_off=task.cut_off))
 
     def take(self, task: Task, outcome: Ingested | Failure) -> None:
         """Take what came of a task; keep finished scenes for good as soon as that is cheap.
@@ -67,7 +67,11 @@ class Coordinator:
         if isinstance(outcome, Failure):
             self.failures.append(outcome)
             state = self.states[task.product]
-            self.states.put(state.failed(outcome.reason, self.recipe.hash, task.look))
+            self.states.put(
+                state.failed(
+                    outcome.reason, self.recipe.hash, task.look, transient=outcome.transient
+                )
+            )
             return
         self.kept[outcome.scene_id] = outcome.counts["kept"]
         self._pending.append((task, outcome))

@@ -1,18 +1,15 @@
 """Where scenes are worked on: here, one after the other, or on Dask's workers."""
 
 import logging
-import multiprocessing
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
-from contextlib import suppress
-from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
 import dask
 
 from pipeline.coordinator import Ingested
-from pipeline.plan import Failure, Task
+from pipeline.plan import Failure, Task, is_transient
 from pipeline.sources import Product
 
 if TYPE_CHECKING:
@@ -45,82 +42,92 @@ def in_turn(tasks: Sequence[Task], start: Callable[[Task], Work]) -> Iterator[Ou
         yield task, outcome
 
 
-def apart(work: Work, product: Product) -> Ingested:
-    """Work on one product in a process of its own: one that takes too much kills that alone.
-
-    Raises:
-        ChildProcessError: The process died.
-        Exception: What the work raised.
-    """
-    context = multiprocessing.get_context("spawn")
-    receive, send = context.Pipe(duplex=False)
-    process = context.Process(target=_work_apart, args=(send, work, product), daemon=True)
-    process.start()
-    send.close()  # or its end would not be seen
-    try:
-        outcome = receive.recv()
-    except EOFError as error:
-        process.join()
-        raise ChildProcessError(
-            f"{product.name}: the process that worked on it was killed (exit code "
-            f"{process.exitcode}), most often because memory ran out: take the product away, or "
-            "give the machine more memory and `retry --failed`"
-        ) from error
-    finally:
-        process.kill()
-        process.join()
-    if isinstance(outcome, Exception):
-        raise outcome
-    done: Ingested = outcome
-    return done
-
-
-def _work_apart(send: Connection, work: Work, product: Product) -> None:
-    try:
-        outcome: Ingested | Exception = work(product)
-    except Exception as error:  # it is raised again where it can be named
-        outcome = error
-    with suppress(BrokenPipeError):  # the build was killed, and this outlived it
-        send.send(outcome)
-
-
 def on_dask(address: str) -> Runner:
     """Return what runs scenes on the workers of a scheduler, which see the same files and store.
 
-    A worker that dies is replaced by another, up to three times for one scene. Two scenes for
-    each thread are handed out at a time, so that what waits here does not grow with their number;
-    large ones first, so that no worker has a long one left when the others are done.
+    A worker that dies is replaced by another. Two scenes for each thread are handed out at a time,
+    so that what waits here does not grow with their number; large ones first, so that no worker has
+    a long one left when the others are done. A scene whose workers died, here or in an earlier
+    build, is worked on when all others are done, one at a time: so none dies of another's fault.
 
     Args:
         address: Of the scheduler, `tcp://host:8786`.
     """
 
     def run(tasks: Sequence[Task], start: Callable[[Task], Work]) -> Iterator[Outcome]:
-        from distributed import Client
+        from distributed import Client, KilledWorker
 
         with (
             Client(address, set_as_default=False, timeout=CONNECT_SECONDS) as client,
             client.as_current(),
         ):
-            client.wait_for_workers(1, timeout=CONNECT_SECONDS)  # or TimeoutError: all would wait
-            waiting = deque(sorted(tasks, key=lambda task: task.look[0], reverse=True))
+            _wait_for_workers(client, address)
+            together = [task for task in tasks if not task.cut_off]
+            waiting = deque(sorted(together, key=lambda task: task.look[0], reverse=True))
+            alone = deque(task for task in tasks if task.cut_off)
             running: dict[Future[Ingested], Task] = {}
             number = 0
-            while waiting or running:
-                most = _AHEAD * max(1, _threads(client))  # workers come and go
-                while waiting and len(running) < most:
-                    task = waiting.popleft()
+            while waiting or running or alone:
+                last = not waiting and not running
+                source = alone if last else waiting
+                most = 1 if last else _AHEAD * max(1, _threads(client))  # workers come and go
+                while source and len(running) < most:
+                    task = source.popleft()
                     future = client.submit(_on_worker, start(task), task.path, pure=False)
                     running[future] = task
-                for future in _ended(client, address, list(running)):
+                try:
+                    ended = _ended(client, address, list(running))
+                except TimeoutError as gone:
+                    if not last:
+                        raise
+                    # It took them all along: what the others have made is published without it.
+                    yield from _without_workers([*running.values()], [*alone], gone)
+                    return
+                for future in ended:
                     task = running.pop(future)
                     error = future.exception()
-                    outcome = future.result() if error is None else failure(task, error)
+                    if isinstance(error, KilledWorker) and not last:
+                        alone.append(task)
+                        continue
                     number += 1
                     logger.info("scene %d of %d: %s", number, len(tasks), task.product)
-                    yield task, outcome
+                    yield task, _outcome(task, future, error)
 
     return run
+
+
+def _outcome(
+    task: Task, future: "Future[Ingested]", error: BaseException | None
+) -> Ingested | Failure:
+    from distributed import KilledWorker
+
+    if isinstance(error, KilledWorker):
+        error = _killed(task)
+    return future.result() if error is None else failure(task, error)
+
+
+def _killed(task: Task) -> ChildProcessError:
+    return ChildProcessError(
+        f"{task.product}: the workers that worked on it died, most often because memory ran out: "
+        "give them more memory and `retry --failed`, or take the product away"
+    )
+
+
+def _without_workers(
+    last: Sequence[Task], waiting: Sequence[Task], error: TimeoutError
+) -> Iterator[Outcome]:
+    yield from ((task, failure(task, _killed(task))) for task in last)
+    yield from ((task, failure(task, error)) for task in waiting)
+
+
+def _wait_for_workers(client: "Client", address: str) -> None:
+    try:
+        client.wait_for_workers(1, timeout=CONNECT_SECONDS)
+    except TimeoutError as error:
+        raise TimeoutError(
+            f"the Dask scheduler at {address} must have a worker, got none within "
+            f"{CONNECT_SECONDS} s; start one: dask worker {address}"
+        ) from error
 
 
 def _threads(client: "Client") -> int:
@@ -163,7 +170,7 @@ def failure(task: Task, error: BaseException) -> Failure:
     expected = isinstance(error, ValueError | OSError)
     logger.error("%s failed: %s", task.product, error, exc_info=None if expected else error)
     text = str(error) if expected else f"{type(error).__name__}: {error}"
-    return Failure(task.product, text)
+    return Failure(task.product, text, transient=is_transient(error))
 
 
 def _on_worker(work: Work, path: Product) -> Ingested:

@@ -18,6 +18,8 @@ type State = Literal["new", "running", "done", "failed", "quarantined"]
 STATES: tuple[State, ...] = ("new", "running", "done", "failed", "quarantined")
 ATTEMPTS = 3
 """A product that failed so often, unchanged and by one recipe, is put in quarantine."""
+CUTS = 10
+"""So is one that so many builds were cut off at: no machine goes down ten times at one product."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +38,12 @@ class SceneState:
     look: tuple[int, int] = (0, 0)
     """Bytes and newest change [ns] when it was last read: as long as they stay, so do its bytes."""
     source: str = ""
-    """Digest of those bytes, of a scene that is done (see `storage.index.source_digest`)."""
+    """Digest of those bytes; of a scene that is done alone (see `storage.index.source_digest`)."""
     recipe: str = ""
     """Hash of the recipe that it failed by."""
-    apart: bool = False
-    """A build was cut off while it was worked on: from then on, until it is done, it is worked on
-    in a process of its own."""
+    cut_off: int = 0
+    """Builds that were cut off while it was worked on: after the first, until it is done, it is
+    worked on in a process of its own."""
     at: str = ""
     """When it came to this state, UTC."""
 
@@ -50,12 +52,19 @@ class SceneState:
         return replace(self, state=state, at=datetime.now(UTC).isoformat(timespec="seconds"),
                        **changes)  # fmt: skip
 
-    def failed(self, reason: str, recipe: str, look: tuple[int, int]) -> "SceneState":
-        """Return it after one more failure; the last of `ATTEMPTS` puts it in quarantine."""
+    def failed(
+        self, reason: str, recipe: str, look: tuple[int, int], *, transient: bool = False
+    ) -> "SceneState":
+        """Return it after one more failure; the last of `ATTEMPTS` puts it in quarantine.
+
+        A transient one, of a disk or a network, does not count. Its bytes are those of no scene.
+        """
         same = (self.recipe, self.look) == (recipe, look)
-        attempts = self.attempts + 1 if same else 1
+        attempts = (self.attempts if same else 0) + (not transient)
         state: State = "quarantined" if attempts >= ATTEMPTS else "failed"
-        return self.seen(state, reason=reason, attempts=attempts, recipe=recipe, look=look)
+        return self.seen(
+            state, reason=reason, attempts=attempts, recipe=recipe, look=look, source=""
+        )
 
 
 class States:

@@ -114,8 +114,10 @@ def files_at(url: str) -> ObjectStore:
         SchemaError: A URL of another kind.
     """
     parts = urlsplit(url)
-    if parts.scheme != "s3" or not parts.hostname or "@" in parts.netloc:
-        raise SchemaError(f"a bucket must be s3://bucket or s3://bucket/prefix, got {parts.scheme}")
+    if parts.scheme != "s3" or not parts.hostname or _has_keys(url):
+        raise SchemaError(
+            f"a bucket must be s3://bucket or s3://bucket/prefix without keys, got {_masked(url)}"
+        )
     return _s3(parts.netloc, parts.path.strip("/") or None)
 
 
@@ -138,10 +140,22 @@ def _s3(bucket: str, prefix: str | None) -> S3Store:
 def _bucket(location: Location) -> tuple[str, str]:
     parts = urlsplit(str(location))
     prefix = parts.path.strip("/")
-    if parts.scheme != "s3" or not parts.hostname or not prefix or "@" in parts.netloc:
-        shown = f"{parts.scheme}://{parts.hostname or ''}{parts.path}"
-        raise SchemaError(f"a store must be a folder or s3://bucket/prefix, got {shown}")
+    if parts.scheme != "s3" or not parts.hostname or not prefix or _has_keys(str(location)):
+        raise SchemaError(
+            "a store must be a folder or s3://bucket/prefix without keys, got "
+            f"{_masked(str(location))}"
+        )
     return parts.netloc, prefix
+
+
+def _has_keys(url: str) -> bool:
+    # Secrets have slashes: what comes before an @ may look like a bucket and a prefix.
+    return "@" in url or ":" in url.partition("://")[2]
+
+
+def _masked(url: str) -> str:
+    before, _, _ = url.partition("://")
+    return f"{before}://***" if _has_keys(url) else url
 
 
 def _endpoint() -> str | None:

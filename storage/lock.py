@@ -196,7 +196,10 @@ def _read(files: ObjectStore) -> tuple[dict[str, Any] | None, str | None]:
 
 
 def _is_held(files: ObjectStore) -> bool:
-    """Return whether somebody has the lease, by the server's time of its last renewal."""
+    """Return whether somebody has the lease, by the time of its last renewal.
+
+    That is the server's time against this machine's: enough to show states, not to commit.
+    """
     content, _ = _read(files)
     if _is_free(content):
         return False

@@ -159,6 +159,7 @@ def collect_garbage(
         SchemaError: There is no store.
         TimeoutError: A build holds the store.
     """
+    open_repository(location)  # a wrong path must leave no lock behind
     with commit_lock(location) as lock:
         repo = open_repository(location)
         finish_version(repo)

@@ -16,6 +16,7 @@ from pipeline.build import BuildReport, DatasetConfig
 from pipeline.flows.artefacts import show_report
 from pipeline.flows.build_dataset import ScenesFailedError, build_flow
 from pipeline.states import States
+from storage.schema import SchemaError
 from storage.store import Version
 
 logger = logging.getLogger(__name__)
@@ -88,6 +89,9 @@ def dataset_flow(config_path: str, overrides: Sequence[str] = ()) -> str | None:
         built = build_flow(config_path, overrides)
     except ScenesFailedError as error:
         built = error.report
+        problems.append(error)
+    except SchemaError as error:  # refused: what there is has its outputs all the same
+        built = BuildReport(version=None, added=(), tiles=0, failures=())
         problems.append(error)
     _tell_of_quarantine(config, built)
     version = outputs.head(config.store)

@@ -34,7 +34,8 @@ POINTS = {
 
 
 def write_product(folder: Path, name: str, *, seed: int = 0, **more) -> Path:
-    """Write one; `more`: `error` (text), `seconds` that reading takes, `rows`, `scene`, `kill`."""
+    """Write one; `more`: `error` (text), `seconds` that reading takes, `rows`, `scene`, `kill`,
+    `away` and `sick` (while such a file is missing)."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / name).write_text(json.dumps({"seed": seed, **more}))
     return folder / name
@@ -53,6 +54,8 @@ def open_product(path):
         os.kill(os.getpid(), signal.SIGKILL)
     if "away" in content and not Path(content["away"]).exists():
         raise TimeoutError("the disk was away")
+    if "sick" in content and not Path(content["sick"]).exists():
+        raise ValueError("a library that cannot do it")
     scene = small_scene(
         content.get("scene", path.name), seed=content["seed"], rows=content.get("rows", 128)
     )

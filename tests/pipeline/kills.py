@@ -14,6 +14,7 @@ import numpy as np
 
 from storage import store
 from storage.index import read_index
+from storage.records import Records
 from tests.pipeline.fake_products import POINTS, write_config, write_product
 
 ROOT = Path(__file__).parents[2]
@@ -37,9 +38,8 @@ def change(folder: Path, stage: int) -> None:
 
 def run(config: Path, point: str = "", *, after: float = 0, env: dict | None = None) -> int:
     """Build in a process of its own; it dies at `point`, or `after` seconds; return its code."""
-    command = [sys.executable, "-m", "tests.pipeline.fake_products", str(config)]
-    command += [point] if point else []
-    process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **(env or {})},
+    wanted = [*command(config), point] if point else command(config)
+    process = subprocess.Popen(wanted, cwd=ROOT, env={**os.environ, **(env or {})},
                                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)  # fmt: skip
     if after:
         time.sleep(after)
@@ -51,16 +51,31 @@ def run(config: Path, point: str = "", *, after: float = 0, env: dict | None = N
 
 def build(config: Path) -> tuple[int, dict]:
     """Build in a process of its own; return its code and, unless it was killed, its report."""
-    command = [sys.executable, "-m", "tests.pipeline.fake_products", str(config)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=300, check=False)
+    done = subprocess.run(command(config), cwd=ROOT, capture_output=True, timeout=300, check=False)
     assert done.returncode in (0, 1, -signal.SIGKILL), done.stderr.decode()
     return done.returncode, json.loads(done.stdout or "{}")
 
 
+def start(config: Path) -> subprocess.Popen:
+    """Start a build in a process of its own."""
+    return subprocess.Popen(command(config), cwd=ROOT, stdout=subprocess.DEVNULL,
+                            stderr=subprocess.DEVNULL)  # fmt: skip
+
+
+def command(config: Path) -> list[str]:
+    """Return what builds."""
+    return [sys.executable, "-m", "tests.pipeline.fake_products", str(config)]
+
+
+def working(location: Path) -> list[str]:
+    """Return the products that a build says it is working on."""
+    found = Records(location, "scenes").load()
+    return [name for name, record in found.items() if record["state"] == "running"]
+
+
 def run_together(config: Path, count: int, env: dict | None = None) -> list[dict]:
     """Start builds of one dataset at the same time; return their reports."""
-    command = [sys.executable, "-m", "tests.pipeline.fake_products", str(config)]
-    processes = [subprocess.Popen(command, cwd=ROOT, env={**os.environ, **(env or {})},
+    processes = [subprocess.Popen(command(config), cwd=ROOT, env={**os.environ, **(env or {})},
                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE)
                  for _ in range(count)]  # fmt: skip
     reports = []

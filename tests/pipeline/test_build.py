@@ -16,7 +16,8 @@ def world(tmp_path, monkeypatch):
     """A folder of products, and what builds it."""
     fake.install(monkeypatch.setattr)
     # Another process would look for real products; test_kills.py has one.
-    monkeypatch.setattr(fake.build, "apart", lambda work, product: work(product))
+    for module in (fake.build, fake.plan):
+        monkeypatch.setattr(module, "apart", lambda work, product: work(product))
     return World(tmp_path)
 
 
@@ -206,7 +207,7 @@ def test_states_and_quarantine(world):
 
 def test_retry_takes_what_failed_and_nothing_else(world):
     flag = world.folder / "mounted"
-    world.write("bad", away=str(flag))
+    world.write("bad", sick=str(flag))
     world.write("good")
     for _ in range(3):
         world.build()
@@ -226,7 +227,7 @@ def test_two_products_of_one_scene_are_not_both_taken(world, monkeypatch):
         monkeypatch.setattr(module, "scene_id_of_name", lambda path: "a")
     report = world.build()
     assert report.added == ("a",)
-    assert "scene a is also a" in report.failures[0].reason
+    assert "got a, which a is, too" in report.failures[0].reason
 
 
 def test_an_interrupted_build_keeps_what_is_finished(world):
@@ -405,3 +406,127 @@ def test_a_renamed_product_is_done_and_its_scene_is_kept(world, monkeypatch):
     report = world.build()
     assert ([bad.scene for bad in report.failures], report.retired) == (["second"], ())
     assert set(world.content()) == {"a"}
+
+
+@pytest.mark.parametrize("error", [OSError("the disk is full"), MemoryError("too large")])
+def test_a_renewal_that_failed_is_tried_again(world, monkeypatch, error):
+    world.write("a", "b")
+    world.build()
+    before = world.content()
+    world.write("a", seed=9)
+
+    def broken(*_):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "write_scene", broken)
+        assert [bad.scene for bad in world.build().failures] == ["a"]
+    assert world.states() == {"a": "failed", "b": "done"}
+    assert world.content() == before
+    assert world.build().added == ("a",)
+    assert world.content()["a"] != before["a"]
+
+
+def test_a_source_that_stays_damaged_stays_failed_and_its_scene_stays(world):
+    world.write("a", "b")
+    world.build()
+    before = world.content()
+    (world.folder / "raw" / "a").write_text("torn")
+    for _ in range(2):
+        assert [bad.scene for bad in world.build().failures] == ["a"]
+        assert world.states()["a"] == "failed"
+    world.build()
+    assert world.states()["a"] == "quarantined"
+    assert not world.build().failures
+    assert world.content() == before
+    world.remove("a")
+    assert world.build().retired == ("a",)
+
+
+def test_nights_without_the_disk_put_nothing_in_quarantine(world):
+    flag = world.folder / "mounted"
+    flag.touch()
+    world.write("a", "b", "c", away=str(flag))
+    world.build()
+    flag.unlink()
+    world.configure(recipe=fake.RECIPE.replace("tile: {}", "tile: {min_valid: 0.5}"))
+    for _ in range(4):
+        with pytest.raises(SchemaError, match="the disk was away"):
+            world.build()
+    assert set(world.states().values()) == {"failed"}
+    flag.touch()
+    assert world.build(only_failed=True).added == ("a", "b", "c")
+
+
+def test_retry_takes_stale_scenes_out_of_quarantine(world):
+    world.write("a", "b")
+    world.build()
+    world.write("a", "b", error="a torn tape")
+    world.configure(recipe=fake.RECIPE.replace("tile: {}", "tile: {min_valid: 0.5}"))
+    for _ in range(4):
+        with pytest.raises(SchemaError, match=r"torn tape.*retry --failed"):
+            world.build()
+    assert set(world.states().values()) == {"quarantined"}
+    world.write("a", "b", seed=3)
+    assert world.build(only_failed=True).added == ("a", "b")
+
+
+def test_a_refused_retry_keeps_what_is_finished(world):
+    world.write("a")
+    world.build()
+    world.write("b", "c")
+    with pytest.raises(KeyboardInterrupt):
+        world.build(run=interrupted_after(2))
+    world.configure(recipe=fake.RECIPE.replace("tile: {}", "tile: {min_valid: 0.5}"))
+    with pytest.raises(SchemaError, match="another recipe"):
+        world.build(only_failed=True)
+    world.configure()
+    begun = []
+
+    def rest(tasks, start):
+        begun.extend(task.product for task in tasks)
+        return iter(())
+
+    assert world.build(run=rest).added == ("b", "c")
+    assert begun == []
+
+
+def test_of_two_products_of_one_scene_that_which_it_was_made_of_stays(world, monkeypatch):
+    for module in (fake.build, fake.plan):
+        monkeypatch.setattr(module, "scene_id_of_name", lambda path: None)
+    world.write("m", scene="x")
+    world.build()
+    before = world.content()
+    world.write("a", scene="x", seed=5)
+    for _ in range(4):
+        (bad,) = world.build().failures
+        assert bad.scene == "a"
+        assert "got x, which m is, too: take one of the two away" in bad.reason
+    assert world.states() == {"a": "failed", "m": "done"}
+    assert world.content() == before
+    world.remove("m")
+    assert world.build().added == ("x",)
+
+
+def test_a_torn_product_does_not_take_the_place_of_a_renamed_one(world, monkeypatch):
+    for module in (fake.build, fake.plan):
+        monkeypatch.setattr(module, "scene_id_of_name", lambda path: None)
+    world.write("first", scene="a")
+    world.build()
+    world.remove("first")
+    world.write("second", scene="a")
+    (world.folder / "raw" / "first").write_text("torn")
+    for _ in range(3):
+        assert [bad.scene for bad in world.build().failures] == ["first"]
+    assert world.states() == {"first": "quarantined", "second": "done"}
+    assert set(world.content()) == {"a"}
+
+
+def test_a_finished_scene_whose_product_is_away_for_a_moment_is_not_thrown_away(world, monkeypatch):
+    for module in (fake.build, fake.plan):
+        monkeypatch.setattr(module, "scene_id_of_name", lambda path: None)
+    world.write("a", "b")
+    with pytest.raises(KeyboardInterrupt):
+        world.build(run=interrupted_after(2))
+    (world.folder / "raw" / "b").write_text("torn")
+    assert world.build().added == ("a", "b")

@@ -133,3 +133,25 @@ def test_a_scheduler_that_dies_ends_the_build(tmp_path, monkeypatch):
         with pytest.raises(ConnectionError, match=f"the Dask scheduler at {address} is gone"):
             build_dataset(config)
         worker.kill()
+
+
+def test_a_product_that_kills_its_workers_fails_alone(tmp_path, monkeypatch):
+    fake.install(monkeypatch.setattr)
+    # Or its nanny gives up, too.
+    monkeypatch.setattr("pipeline.engines.WORKER_SECONDS", 15)
+    monkeypatch.setattr("pipeline.engines._LOOK_SECONDS", 1)
+    world(tmp_path / "w", "abcde", seconds=0.3)
+    fake.write_product(tmp_path / "w" / "raw", "bad", kill=1)
+    options = {"dashboard_address": ":0", "preload": ["tests.pipeline.fake_products"]}
+    with (
+        # So that one death is enough to blame all that the worker had.
+        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
+        LocalCluster(n_workers=1, threads_per_worker=2, processes=True, **options) as cluster,
+    ):
+        config = configs.load(DatasetConfig, tmp_path / "w" / "dataset.yaml",
+                              [f"dask={cluster.scheduler_address}"])  # fmt: skip
+        report = build_dataset(config)
+    assert (report.added, [bad.scene for bad in report.failures]) == (tuple("abcde"), ["bad"])
+    assert "bad: the workers that worked on it died" in report.failures[0].reason
+    states = {state.product: state.state for state in scene_states(config)}
+    assert states == {**dict.fromkeys("abcde", "done"), "bad": "failed"}

@@ -1,8 +1,10 @@
 """A build that is killed at any instant loses nothing, doubles nothing, shows no half version."""
 
 import signal
+import time
 from collections import Counter
 
+import psutil
 import pytest
 
 from tests.pipeline import kills
@@ -44,12 +46,53 @@ def test_a_product_that_kills_its_process_does_not_stop_the_others(tmp_path):
     for version in ("v1", None, None):
         code, report = kills.build(config)
         assert (code, report["version"], report["failures"][0]["scene"]) == (1, version, "b")
-        assert "was killed (exit code -9)" in report["failures"][0]["reason"]
+        assert "killed by signal 9 (SIGKILL)" in report["failures"][0]["reason"]
     code, report = kills.build(config)
     assert (code, [bad["scene"] for bad in report["quarantined"]]) == (0, ["b"])
     assert list(kills.contents(tmp_path / "store")["v1"][4]) == ["a", "c"]
     kills.write_product(tmp_path / "raw", "b", seed=1)
     assert kills.build(config)[1]["added"] == ["b"]
+
+
+def test_a_changed_product_that_kills_who_opens_it_does_not_stop_the_others(tmp_path):
+    config = kills.write_config(tmp_path, tmp_path / "store")
+    for name in "ab":
+        kills.write_product(tmp_path / "raw", name)
+    assert kills.build(config)[0] == 0
+    kills.write_product(tmp_path / "raw", "a", kill=1)
+    kills.write_product(tmp_path / "raw", "c")
+    assert kills.build(config)[0] == -signal.SIGKILL
+    code, report = kills.build(config)
+    assert (code, report["version"], report["added"]) == (1, "v2", ["c"])
+    assert "killed by signal 9 (SIGKILL)" in report["failures"][0]["reason"]
+    assert sorted(kills.contents(tmp_path / "store")["v2"][4]) == ["a", "b", "c"]
+    for code in (1, 1, 0):
+        assert kills.build(config)[0] == code
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_build_that_ends_leaves_no_process_behind(tmp_path, how):
+    config = kills.write_config(tmp_path, tmp_path / "store")
+    kills.write_product(tmp_path / "raw", "a", seconds=60)
+    first = kills.start(config)
+    wait_until(lambda: kills.working(tmp_path / "store") == ["a"])
+    first.kill()
+    first.wait(timeout=20)
+    second = psutil.Popen(kills.command(config), cwd=kills.ROOT)
+    wait_until(lambda: second.children(recursive=True))  # now it is worked on apart
+    time.sleep(2)
+    family = second.children(recursive=True)
+    second.send_signal(how)
+    second.wait(timeout=20)
+    assert not psutil.wait_procs(family, timeout=5)[1]
+
+
+def wait_until(holds):
+    for _ in range(200):
+        if holds():
+            return
+        time.sleep(0.1)
+    raise AssertionError("it never came")
 
 
 @pytest.mark.soak
