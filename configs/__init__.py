@@ -56,7 +56,12 @@ def find(path: Path | str) -> Path:
     for candidate in (Path(path), shipped):
         if candidate.is_file():
             return candidate
-    raise ConfigError(f"no config at {path}, and no shipped one at {shipped}")
+    names = sorted(
+        str(f.relative_to(CONFIG_DIR).with_suffix("")) for f in CONFIG_DIR.rglob("*.yaml")
+    )
+    nearest = difflib.get_close_matches(str(path), names, n=1, cutoff=0.5)
+    hint = f"did you mean {nearest[0]!r}" if nearest else f"they are {', '.join(names)}"
+    raise ConfigError(f"no config at {path}, and no shipped one of that name; {hint}")
 
 
 def check[T](schema: type[T], raw: Any, *, where: str) -> T:

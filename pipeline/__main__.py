@@ -177,9 +177,10 @@ def versions(location: StoreArgument, as_json: JsonOption = False) -> None:
         if as_json:
             print_json([asdict(version) for version in found])
             return
-        table = Table("", "version", "scenes", "tiles", "written", "recipe", "message", box=None)
+        table = Table("", "version", "scenes", "tiles", "written", "recipe", "change", box=None)
         for v in found:
-            row = (str(v.scenes), str(v.tiles), str(v.written_at), v.recipe_hash[:12], v.message)
+            written, change = f"{v.written_at:%Y-%m-%d %H:%M}", v.message.partition(": ")[2]
+            row = (str(v.scenes), str(v.tiles), written, v.recipe_hash[:12], change)
             table.add_row("*" if v.is_head else "", v.tag, *row)
         out.print(table)
 

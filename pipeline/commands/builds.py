@@ -7,7 +7,8 @@ from datetime import timedelta
 from typing import Annotated
 
 import typer
-from rich.table import Table
+from rich.padding import Padding
+from rich.text import Text
 
 import configs
 from pipeline.build import DatasetConfig, build_dataset, scene_states
@@ -46,13 +47,13 @@ def status(
             return
         counts = Counter(state.state for state in states)
         say(", ".join(f"{counts[name]} {name}" for name in STATES))
-        table = Table("product", "state", "tries", "since", "reason", box=None)
         for state in states:
             if every or state.state != "done":
-                tries = str(state.attempts or "")
-                table.add_row(state.product, state.state, tries, state.at, state.reason)
-        if table.row_count:
-            out.print(table, markup=False)
+                tries = [f"{state.attempts} tries"] if state.attempts > 1 else []
+                about = ", ".join([*tries, *([f"since {state.at}"] if state.at else [])])
+                say(f"{state.state:11s} {state.product}  {about}".rstrip())
+                if state.reason:
+                    out.print(Padding(Text(state.reason), (0, 0, 0, 12)))
 
 
 def retry(

@@ -1,5 +1,6 @@
 """Raw products in, lazy scene Datasets out."""
 
+import functools
 import logging
 import re
 from pathlib import Path
@@ -70,6 +71,12 @@ def verify(scene: xr.Dataset) -> None:
         source.plain.verify()
 
 
+@functools.lru_cache(maxsize=1000)
+def _say_skipped(entry: Path) -> None:
+    """Say so once: a build lists its source twice, before and after it waits for another."""
+    logger.info("%s is no archive and no product folder: skipped", entry)
+
+
 def find_scenes(source: str | Path) -> list[Path]:
     """Return the raw products at `source`, sorted: archives and product folders, by their names.
 
@@ -90,7 +97,7 @@ def find_scenes(source: str | Path) -> list[Path]:
         return [source]
     for entry in entries:
         if entry not in found:
-            logger.info("%s is no archive and no product folder: skipped", entry)
+            _say_skipped(entry)
     return found
 
 
