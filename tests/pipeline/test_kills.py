@@ -78,7 +78,11 @@ def test_a_build_that_ends_leaves_no_process_behind(tmp_path, how):
     wait_until(lambda: kills.working(tmp_path / "store") == ["a"])
     first.kill()
     first.wait(timeout=20)
-    second = psutil.Popen(kills.command(config), cwd=kills.ROOT)
+    second = psutil.Popen(
+        kills.command(config), cwd=kills.ROOT,
+        # A shell's background jobs ignore Ctrl-C, and so would all that they start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
     wait_until(lambda: second.children(recursive=True))  # now it is worked on apart
     time.sleep(2)
     family = second.children(recursive=True)
