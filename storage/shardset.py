@@ -19,7 +19,7 @@ INDEX = "index.parquet"
 _REDO = "write the set again with `hypersigma-data shards STORE OUT` into an empty folder"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ShardSet:
     """Shards of one version of a dataset, opened."""
 
