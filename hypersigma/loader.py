@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from hypersigma.orphans import end_with_parent
 from storage.ahead import AHEAD_BYTES, ahead
 from storage.schema import TILE_SIZE
 from storage.stream import Batch, Stream, too_many
@@ -162,7 +163,7 @@ class TileLoader:
             multiprocessing_context=self._method,
             prefetch_factor=max(1, self._most // size // self._workers),
             pin_memory=self._pin,
-            worker_init_fn=_one_thread,
+            worker_init_fn=_begin,
         )
         batches = iter(loader)
         self._open.callback(_end, batches)
@@ -215,7 +216,8 @@ def _bytes(batch: TileBatch) -> int:
     return batch.stored.nbytes
 
 
-def _one_thread(_worker: int) -> None:
+def _begin(_worker: int) -> None:
+    end_with_parent()
     torch.set_num_threads(1)
 
 

@@ -133,9 +133,7 @@ class Stream:
             raise ValueError(f"expected rows of each of {len(sets)} sets, got {len(chosen)}")
         self._windows = [Windows(one, payloads, verify=verify, valid=valid) for one in sets]
         picked = [np.asarray(some, np.int64) for some in chosen]
-        self.bands, self.dtype = common_window(
-            list(zip(self._windows, picked, strict=True)), bands
-        )
+        self.bands, self.dtype = common_window(list(zip(self._windows, picked, strict=True)), bands)
         sources = [
             Source(some, windows.shard[some])
             for windows, some in zip(self._windows, picked, strict=True)

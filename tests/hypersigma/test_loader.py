@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,18 +14,15 @@ import pytest
 import torch
 
 from hypersigma.loader import TileLoader, turn
-from storage.shards import write_shards
 from storage.stream import DamagedError, Stream, open_shards, select
-from tests.storage.tiles import build, make_store, make_tiles
+from tests.storage.sets import damage, make_set
+from tests.storage.tiles import make_tiles
 
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory):
     folder = tmp_path_factory.mktemp("loader")
-    build(make_store(folder / "store"), make_tiles("a", 30), make_tiles("b", 13))
-    write_shards(folder / "store", folder / "out", tiles_per_shard=8)
-    import sys; sys.path.insert(0, "/tmp"); import sidecars; sidecars.add(folder / "out")
-    return open_shards(folder / "out")
+    return make_set(folder, make_tiles("a", 30), make_tiles("b", 13))
 
 
 def stream(shards, **more):
@@ -75,15 +73,11 @@ def test_tiles_and_masks_are_turned_alike_and_the_same_after_a_resume(shards):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_too_many_damaged_tiles_end_it_over_all_workers(shards, tmp_path, workers):
-    import shutil
-
     shutil.copytree(shards.root, tmp_path / "out")
     own = open_shards(tmp_path / "out")
     rows = select(own)[::3]
     for row in rows[:6].tolist():
-        with (own.root / own.index["shard"][row].as_py()).open("r+b") as file:
-            file.seek(own.index["offset"][row].as_py() + 100)
-            file.write(b"\xff\x00\xff\x00")
+        damage(own, row)
     with TileLoader(stream(own, batch_size=5, bands=None), workers=workers) as loader:
         batches = take(loader, loader.steps_per_epoch)
         lost = {name for batch in batches for name in batch.damaged}
@@ -95,7 +89,6 @@ def test_too_many_damaged_tiles_end_it_over_all_workers(shards, tmp_path, worker
     with TileLoader(stream(own, batch_size=5, bands=None, damaged=2), workers=workers) as loader:
         with pytest.raises(DamagedError, match="expected at most 2; such as"):
             take(loader, loader.steps_per_epoch)
-    time.sleep(0.1)
 
 
 def leftovers():
@@ -136,17 +129,16 @@ if __name__ == "__main__":
 def test_ctrl_c_and_a_kill_end_all_processes_and_leave_nothing(shards, tmp_path, method, how):
     (tmp_path / "run.py").write_text(SCRIPT)
     before = leftovers()
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, tmp_path / "run.py", shards.root, method],
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": "."},
         start_new_session=True,
-    )  # fmt: skip
-    assert process.stdout.readline() == b"going\n"
-    family = psutil.Process(process.pid).children(recursive=True)
-    assert len(family) >= 2
-    os.killpg(process.pid, how) if how == signal.SIGINT else process.kill()
-    process.wait(timeout=10)
-    gone, alive = psutil.wait_procs(family, timeout=10)
+    ) as process:  # fmt: skip
+        assert process.stdout.readline() == b"going\n"
+        family = psutil.Process(process.pid).children(recursive=True)
+        assert len(family) >= 2
+        os.killpg(process.pid, how) if how == signal.SIGINT else process.kill()
+        process.wait(timeout=10)
+    _, alive = psutil.wait_procs(family, timeout=5)
     assert not alive
     assert leftovers() == before
-    process.stdout.close()
