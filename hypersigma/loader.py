@@ -23,8 +23,9 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from hypersigma.orphans import end_with_parent
 from storage.ahead import AHEAD_BYTES, ahead
+from storage.batches import Batch, too_many
 from storage.schema import TILE_SIZE
-from storage.stream import Batch, Stream, too_many
+from storage.stream import Stream
 
 type Method = Literal["forkserver", "spawn", "fork"]
 

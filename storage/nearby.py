@@ -7,7 +7,8 @@ the cache folder, named by its sha256: made once, whole or not at all.
 import hashlib
 import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import obstore
 import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock
-from obstore.exceptions import BaseError
+from obstore.exceptions import BaseError, NotFoundError
 
 from storage.ranges import connect
 from storage.schema import SchemaError
@@ -34,6 +35,55 @@ def cache_folder() -> Path:
     return Path(base) / "hypersigma"
 
 
+def content(root: Path | str, name: str) -> bytes | None:
+    """Return a small file of a set, None if it is not there.
+
+    Raises:
+        SchemaError: The bucket does not answer.
+    """
+    if "://" not in str(root):
+        path = Path(root, name)
+        return path.read_bytes() if path.is_file() else None
+    with _told(f"{root}/{name}"):
+        try:
+            return bytes(obstore.get(connect(str(root)), name).bytes())
+        except (NotFoundError, FileNotFoundError):
+            return None
+
+
+def sizes_of(root: Path | str) -> Callable[[str], int | None]:
+    """Return what tells a file's size [B], None if it is not there; of a bucket by one listing.
+
+    Raises:
+        SchemaError: The bucket does not answer.
+    """
+    if "://" not in str(root):
+
+        def size(name: str) -> int | None:
+            path = Path(root, name)
+            return path.stat().st_size if path.is_file() else None
+
+        return size
+    with _told(str(root)):
+        pages = obstore.list(connect(str(root)))
+        return {entry["path"]: int(entry["size"]) for page in pages for entry in page}.get
+
+
+def sha256_of(root: Path | str, name: str) -> str:
+    """Return the digest of a file of a set, read anew.
+
+    Raises:
+        SchemaError: The bucket does not answer.
+    """
+    if "://" not in str(root):
+        with Path(root, name).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    found = hashlib.sha256()
+    for part in _parts(root, name):
+        found.update(part)
+    return found.hexdigest()
+
+
 def near(root: Path | str, entry: dict[str, Any]) -> Path:
     """Return a file of a set as one of this machine, fetched if the set lies in a bucket.
 
@@ -48,13 +98,9 @@ def near(root: Path | str, entry: dict[str, Any]) -> Path:
         return Path(root, str(entry["name"]))
 
     def fetch(path: Path) -> None:
-        try:
-            got = obstore.get(connect(str(root)), entry["name"])
-            with path.open("wb") as file:
-                for part in got.stream(min_chunk_size=_PART_BYTES):
-                    file.write(part)
-        except (BaseError, FileNotFoundError) as error:
-            raise SchemaError(f"{root}/{entry['name']} cannot be fetched: {error}") from error
+        with path.open("wb") as file:
+            for part in _parts(root, str(entry["name"])):
+                file.write(part)
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
         if found != entry["sha256"]:
@@ -89,6 +135,22 @@ def mapped_table(file: Path, sha256: str) -> pa.Table:
 def mapped_array(file: Path) -> np.ndarray:
     """Return an npy file, memory-mapped and not to be written to."""
     return np.asarray(np.load(file, mmap_mode="r", allow_pickle=False))
+
+
+def _parts(root: Path | str, name: str) -> Iterator[bytes]:
+    """Yield an object's bytes, some MB at a time."""
+    with _told(f"{root}/{name}"):
+        got = obstore.get(connect(str(root)), name)
+        for part in got.stream(min_chunk_size=_PART_BYTES):
+            yield bytes(part)
+
+
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (BaseError, OSError) as error:
+        raise SchemaError(f"{what} cannot be fetched: {error}") from error
 
 
 def _made(name: str, make: Callable[[Path], None]) -> Path:

@@ -4,6 +4,7 @@ An epoch is a list of draws (source, row). Position `p` of it goes to rank `p % 
 depends on how many ranks or workers there are. NumPy alone.
 """
 
+import zlib
 from collections.abc import Sequence as Listed
 from dataclasses import dataclass
 from typing import Literal
@@ -177,6 +178,19 @@ class Steps:
         """Return the draws of a rank's next step, and which of them are padding (sample)."""
         places = np.arange(position + rank, position + self.size, self.world)
         return places % self.length, places >= self.length
+
+
+def packed(rows: np.ndarray) -> bytes:
+    """Return rows (int64) in few bytes if they ascend, as those of a selection do."""
+    steps = np.diff(rows, prepend=0).astype("<i8", copy=False)
+    # The high bytes of small steps are all alike, and together soon packed.
+    return zlib.compress(steps.view(np.uint8).reshape(-1, 8).T.tobytes(), level=1)
+
+
+def unpacked(data: bytes) -> np.ndarray:
+    """Return the rows that were packed."""
+    planes = np.frombuffer(zlib.decompress(data), np.uint8).reshape(8, -1)
+    return np.cumsum(np.ascontiguousarray(planes.T).view("<i8").ravel())
 
 
 def order(count: int, seed: int, epoch: int) -> np.ndarray:

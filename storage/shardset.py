@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from storage.nearby import content, mapped_table, near, sha256_of, sizes_of
 from storage.schema import SchemaError
 
 SCHEMA = "hypersigma-shards/1"
 MANIFEST = "manifest.json"
 INDEX = "index.parquet"
+_TABLES = ("index", "checksums", "masks")
 _REDO = "write the set again with `hypersigma-data shards STORE OUT` into an empty folder"
 
 
@@ -23,28 +24,34 @@ _REDO = "write the set again with `hypersigma-data shards STORE OUT` into an emp
 class ShardSet:
     """Shards of one version of a dataset, opened."""
 
-    root: Path
+    root: Path | str
+    """A folder, or `s3://bucket/prefix`."""
     manifest: dict[str, Any]
     index: pa.Table
-    """One row a tile, in the order of the shards."""
+    """One row a tile, in the order of the shards; memory-mapped if there are many."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A worker opens its own: an index is soon larger than what a pipe should carry.
+        return _reopened, (self.root, self.manifest["index"]["sha256"])
 
 
 def open_shards(out: Path | str, *, verify: bool = False) -> ShardSet:
     """Open a set of shards, reading its manifest and index only.
 
     Args:
-        out: The folder that `write_shards` filled.
+        out: What `write_shards` filled: a folder, or `s3://bucket/prefix`.
         verify: Read all shards, too, and compare their sha256.
 
     Raises:
         SchemaError: No manifest, or files that are not what it says.
     """
-    root = Path(out)
+    root = str(out).rstrip("/") if "://" in str(out) else Path(out)
     manifest = _read_manifest(root)
-    for entry in manifest["shards"]:
-        _check_file(root, entry, digest=verify)
-    _check_file(root, manifest["index"], digest=True)
-    index = pq.read_table(root / INDEX).combine_chunks()
+    sizes = sizes_of(root)
+    tables = [manifest[name] for name in _TABLES if name in manifest]
+    for entry in [*manifest["shards"], *tables]:
+        _check_file(root, entry, sizes(entry["name"]), digest=verify or entry["name"] == INDEX)
+    index = _index(root, manifest)
     samples = sum(entry["samples"] for entry in manifest["shards"])
     if not len(index) == samples == manifest["tiles"]:
         raise SchemaError(
@@ -75,8 +82,10 @@ def select(shards: ShardSet, *, split: str | None = None, sensor: str | None = N
 
 def codes(shards: ShardSet, name: str) -> tuple[np.ndarray, list[str]]:
     """Return a text column of the index as numbers (row), and the texts that they stand for."""
-    column = shards.index[name].combine_chunks().dictionary_encode()
-    chunk = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
+    column = shards.index[name]
+    # combine_chunks copies even one chunk, and so what is mapped.
+    chunk = (column if column.num_chunks == 1 else column.combine_chunks()).dictionary_encode()
+    chunk = chunk.chunk(0) if isinstance(chunk, pa.ChunkedArray) else chunk
     return np.asarray(chunk.indices), chunk.dictionary.to_pylist()
 
 
@@ -86,15 +95,30 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _read_manifest(root: Path) -> dict[str, Any]:
-    path = root / MANIFEST
-    if not path.is_file():
+def _reopened(root: Path | str, index_sha256: str) -> ShardSet:
+    """Open a set that another process has opened and checked."""
+    manifest = _read_manifest(root)
+    if manifest["index"]["sha256"] != index_sha256:
+        raise SchemaError(
+            f"{root} must be the set that was opened, got one that was written since; start again"
+        )
+    return ShardSet(root, manifest, _index(root, manifest))
+
+
+def _index(root: Path | str, manifest: dict[str, Any]) -> pa.Table:
+    return mapped_table(near(root, manifest["index"]), manifest["index"]["sha256"])
+
+
+def _read_manifest(root: Path | str) -> dict[str, Any]:
+    path = f"{root}/{MANIFEST}"
+    text = content(root, MANIFEST)
+    if text is None:
         raise SchemaError(
             f"{root} has no {MANIFEST}, so it is no finished set of shards; "
             "write it with `hypersigma-data shards STORE OUT`"
         )
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = json.loads(text)
     except ValueError as error:
         raise SchemaError(f"{path} must be JSON: {error}; {_REDO}") from error
     found = manifest.get("schema") if isinstance(manifest, dict) else None
@@ -106,11 +130,10 @@ def _read_manifest(root: Path) -> dict[str, Any]:
     return dict(manifest)
 
 
-def _check_file(root: Path, entry: dict[str, Any], *, digest: bool) -> None:
-    path = root / entry["name"]
-    size = path.stat().st_size if path.is_file() else None
+def _check_file(root: Path | str, entry: dict[str, Any], size: int | None, *, digest: bool) -> None:
+    path = f"{root}/{entry['name']}"
     if size != entry["bytes"]:
         got = "no file" if size is None else f"{size}"
         raise SchemaError(f"{path} must have {entry['bytes']} bytes, got {got}; {_REDO}")
-    if digest and file_sha256(path) != entry["sha256"]:
+    if digest and sha256_of(root, entry["name"]) != entry["sha256"]:
         raise SchemaError(f"{path} does not have the manifest's sha256: damaged; {_REDO}")

@@ -12,15 +12,15 @@ reads the next batches meanwhile.
 import functools
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 
+from storage.batches import Batch, Samples, too_many
 from storage.payloads import Payloads
 from storage.ranges import DamagedError
 from storage.schema import TILE_SIZE, SchemaError
-from storage.sequence import Draws, Ends, Order, Source, Steps, order
+from storage.sequence import Draws, Ends, Order, Source, Steps, order, packed, unpacked
 from storage.sequence import Sequence as Epochs
 from storage.shardset import ShardSet, open_shards, select
 from storage.windows import Windows, common_window
@@ -35,40 +35,6 @@ logger = logging.getLogger(__name__)
 DAMAGED = 16
 """Damaged samples that a stream leaves out before it stops."""
 _WORD = np.uint64
-
-
-@dataclass(frozen=True)
-class Batch:
-    """One rank's part of a global batch."""
-
-    tiles: np.ndarray
-    """(sample, band, y, x) in the stored dtype."""
-
-    band_start: np.ndarray
-    """First band of each sample's window (sample), counted from 0 in the sensor's list."""
-
-    wavelength: np.ndarray
-    """Of each sample's bands (sample, band) [nm], float32."""
-
-    rows: np.ndarray
-    """Index rows (sample)."""
-
-    tile_ids: list[str]
-    sensor: list[str]
-    epoch: int
-    position: int
-    """Samples of the epoch, over all ranks, that come before this global batch."""
-
-    source: np.ndarray
-    """Number of the set that each sample is of (sample)."""
-    padding: np.ndarray
-    """Samples that complete the epoch's last batch and were given before (sample), bool."""
-    valid: np.ndarray | None
-    """The store's mask (sample, y, x), bool; None if it was not asked for."""
-    damaged: tuple[str, ...]
-    """Tiles that were to be here and could not be read."""
-    after: dict[str, int]
-    """State to go on from after this batch, see `Stream.state_dict`."""
 
 
 class Stream:
@@ -134,11 +100,9 @@ class Stream:
         self._windows = [Windows(one, payloads, verify=verify, valid=valid) for one in sets]
         picked = [np.asarray(some, np.int64) for some in chosen]
         self.bands, self.dtype = common_window(list(zip(self._windows, picked, strict=True)), bands)
-        sources = [
-            Source(some, windows.shard[some])
-            for windows, some in zip(self._windows, picked, strict=True)
-        ]
-        self._epochs = Epochs(sources, seed, order, window, weights)
+        self._rows = picked
+        self._how = (seed, order, window, weights)
+        self._epochs = self._sequence()
         self._steps = Steps(self._epochs.length, batch_size, world, ends)
         self.seed, self.rank = seed, rank
         self.epoch, self.position = epoch, position
@@ -200,7 +164,18 @@ class Stream:
 
     def __getstate__(self) -> dict[str, Any]:
         # Another process draws its own epochs: a million rows are soon drawn and slowly sent.
-        return {**self.__dict__, "_draws": None}
+        rows = [packed(some) for some in self._rows]
+        return {**self.__dict__, "_draws": None, "_epochs": None, "_rows": rows}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._rows = [unpacked(some) for some in state["_rows"]]
+        self._epochs = self._sequence()
+
+    def _sequence(self) -> Epochs:
+        pairs = zip(self._windows, self._rows, strict=True)
+        sources = [Source(rows, windows.shard[rows]) for windows, rows in pairs]
+        return Epochs(sources, *self._how)
 
     def _epoch(self, number: int) -> Draws:
         if self._draws is None or self._draws[0] != number:
@@ -212,7 +187,7 @@ class Stream:
         places, padding = self._steps.places(position, self.rank)
         draws = self._epoch(epoch)
         source, rows, passes = (a[places] for a in (draws.source, draws.row, draws.epoch))
-        got = _Samples.empty(len(rows), self.bands, self.dtype, valid=self._valid)
+        got = Samples.empty(len(rows), self.bands, self.dtype, valid=self._valid)
         for number in np.unique(source).tolist():
             mine = np.flatnonzero(source == number)
             start = self._starts(number, rows[mine], passes[mine])
@@ -248,7 +223,7 @@ class Stream:
             start[here] = _mix(_mix(word) + rows[here].astype(_WORD)) % room[here]
         return start
 
-    def _count(self, got: "_Samples") -> tuple[str, ...]:
+    def _count(self, got: "Samples") -> tuple[str, ...]:
         """Return the damaged tiles of a batch; say so, and stop when there were too many."""
         names = []
         for name, error in zip(got.names, got.errors, strict=True):
@@ -258,73 +233,8 @@ class Stream:
         self.skipped += names
         if len(self.skipped) > self.damaged:
             last = next(error for error in reversed(got.errors) if error is not None)
-            raise too_many(self.skipped, self.damaged) from last
+            raise too_many(self.skipped, self.damaged, str(last)) from last
         return tuple(names)
-
-
-@dataclass
-class _Samples:
-    """Of a batch, while it is read."""
-
-    tiles: np.ndarray
-    start: np.ndarray
-    wavelength: np.ndarray
-    valid: np.ndarray | None
-    names: list[str]
-    sensor: list[str]
-    errors: list[DamagedError | None]
-
-    @classmethod
-    def empty(cls, count: int, bands: int, dtype: np.dtype[Any], *, valid: bool) -> Self:
-        return cls(
-            tiles=np.empty((count, bands, TILE_SIZE, TILE_SIZE), dtype),
-            start=np.empty(count, np.int64),
-            wavelength=np.empty((count, bands), np.float32),
-            valid=np.empty((count, TILE_SIZE, TILE_SIZE), bool) if valid else None,
-            names=[""] * count,
-            sensor=[""] * count,
-            errors=[None] * count,
-        )
-
-    def read(
-        self, windows: Windows, places: np.ndarray, rows: np.ndarray, start: np.ndarray
-    ) -> None:
-        """Read samples of one set to their places."""
-        bands = self.tiles.shape[1]
-        self.start[places] = start
-        if self.valid is not None:
-            self.valid[places] = windows.masks(rows)
-        into = [self.tiles[place] for place in places]
-        errors = windows.read(rows.tolist(), start.tolist(), into)
-        about = zip(places.tolist(), windows.spectra(rows), start.tolist(),
-                    windows.names(rows), windows.sensor[rows].tolist(), errors,
-                    strict=True)  # fmt: skip
-        for place, wavelength, first, name, sensor, error in about:
-            self.wavelength[place] = wavelength[first : first + bands]
-            self.names[place], self.sensor[place] = name, windows.sensors[sensor]
-            self.errors[place] = error
-
-    def take(self, places: np.ndarray) -> Self:
-        """Return some of them."""
-        columns = (self.tiles, self.start, self.wavelength)
-        tiles, start, wavelength = (column[places] for column in columns)
-        return type(self)(
-            tiles,
-            start,
-            wavelength,
-            valid=None if self.valid is None else self.valid[places],
-            names=[self.names[place] for place in places],
-            sensor=[self.sensor[place] for place in places],
-            errors=[None] * len(places),
-        )
-
-
-def too_many(skipped: Sequence[str], most: int) -> DamagedError:
-    """Return the error of a stream that left out more tiles than it may."""
-    return DamagedError(
-        f"{len(skipped)} tiles could not be read, expected at most {most}; such as "
-        f"{', '.join(skipped[:5])}: the log says why; write the set again, or allow more (`damaged`)"
-    )
 
 
 def read_tile(

@@ -35,29 +35,27 @@ class Windows:
         valid: bool = False,
     ) -> None:
         self.shards, self.verify, self.valid = shards, verify, valid
-        self.files = files_of(
-            shards.root, {e["name"]: e["sha256"] for e in shards.manifest["shards"]}, payloads
-        )
-        self._paths = {
-            name: near(shards.root, shards.manifest[name])
-            for name, wanted in (("checksums", verify), ("masks", valid))
-            if wanted
-        }
+        self._payloads = payloads
         self._load()
 
     def _load(self) -> None:
         index, manifest = self.shards.index, self.shards.manifest
+        digests = {entry["name"]: entry["sha256"] for entry in manifest["shards"]}
+        self.files = files_of(self.shards.root, digests, self._payloads)
         self.codec = manifest["options"]["codec"]
         self.shard, self._names = codes(self.shards, "shard")
         self.sensor, self.sensors = codes(self.shards, "sensor")
         self._offset, self._length = (index[name].to_numpy() for name in ("offset", "length"))
         self._spectral = index["spectral"].to_numpy()
         self._wavelength = [np.array(e["wavelength"], np.float32) for e in manifest["spectral"]]
-        self._checksums = mapped_array(self._paths["checksums"]) if self.verify else None
-        self._masks = mapped_array(self._paths["masks"]) if self.valid else None
+        self._checksums = self._beside("checksums") if self.verify else None
+        self._masks = self._beside("masks") if self.valid else None
+
+    def _beside(self, name: str) -> np.ndarray:
+        return mapped_array(near(self.shards.root, self.shards.manifest[name]))
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = ("shards", "verify", "valid", "files", "_paths")
+        kept = ("shards", "verify", "valid", "_payloads")
         return {name: self.__dict__[name] for name in kept}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -86,9 +86,11 @@ def test_too_many_damaged_tiles_end_it_over_all_workers(shards, tmp_path, worker
         assert not lost & set(given)
         assert len(given) + len(loader.skipped) == 40
         assert len(lost) >= 4
-    with TileLoader(stream(own, batch_size=5, bands=None, damaged=2), workers=workers) as loader:
-        with pytest.raises(DamagedError, match="expected at most 2; such as"):
-            take(loader, loader.steps_per_epoch)
+    with (
+        TileLoader(stream(own, batch_size=5, bands=None, damaged=2), workers=workers) as loader,
+        pytest.raises(DamagedError, match="expected at most 2; such as"),
+    ):
+        take(loader, loader.steps_per_epoch)
 
 
 def leftovers():
