@@ -11,11 +11,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from storage.places import Folder, Place, digest, place_of
 from storage.schema import SchemaError
 
 SCHEMA = "hypersigma-shards/1"
 MANIFEST = "manifest.json"
 INDEX = "index.parquet"
+CHECKSUMS = "checksums.npy"
+"""uint32 (tile, band), with a codec (tile, 1): of each band's bytes, or of the tile's frame."""
+MASKS = "masks.npy"
+"""uint8 (tile, 512): packed bits of which pixels (y, x) are valid."""
+SUMS = "sums.npy"
+"""float64 (shard, 3, band): count, mean and squared deviations, of which statistics are made."""
+_TABLES = {"index", "checksums", "masks"}
+_NEEDED = {"tiles", "splits", "sensors", "spectral", "shards", "options"} | _TABLES
 _REDO = "write the set again with `hypersigma-data shards STORE OUT` into an empty folder"
 
 
@@ -23,35 +32,39 @@ _REDO = "write the set again with `hypersigma-data shards STORE OUT` into an emp
 class ShardSet:
     """Shards of one version of a dataset, opened."""
 
-    root: Path
+    root: Any
+    """The folder (a Path), or the URL of a bucket's prefix (text)."""
     manifest: dict[str, Any]
     index: pa.Table
     """One row a tile, in the order of the shards."""
 
 
 def open_shards(out: Path | str, *, verify: bool = False) -> ShardSet:
-    """Open a set of shards, reading its manifest and index only.
+    """Open a set of shards, reading its manifest and tables only.
 
     Args:
-        out: The folder that `write_shards` filled.
+        out: The folder, or `s3://bucket/prefix`, that `write_shards` filled.
         verify: Read all shards, too, and compare their sha256.
 
     Raises:
         SchemaError: No manifest, or files that are not what it says.
     """
-    root = Path(out)
-    manifest = _read_manifest(root)
+    place = place_of(out)
+    manifest = _read_manifest(place)
     for entry in manifest["shards"]:
-        _check_file(root, entry, digest=verify)
-    _check_file(root, manifest["index"], digest=True)
-    index = pq.read_table(root / INDEX).combine_chunks()
+        _check_file(place, entry, compare=verify)
+    for name in (*sorted(_TABLES), "sums"):
+        if name in manifest:
+            _check_file(place, manifest[name], compare=True)
+    file = place.root / INDEX if isinstance(place, Folder) else pa.BufferReader(place.read(INDEX))
+    index = pq.read_table(file).combine_chunks()
     samples = sum(entry["samples"] for entry in manifest["shards"])
     if not len(index) == samples == manifest["tiles"]:
         raise SchemaError(
-            f"{root}: the manifest must agree with itself, got {manifest['tiles']} tiles, "
+            f"{place}: the manifest must agree with itself, got {manifest['tiles']} tiles, "
             f"{samples} samples in shards and {len(index)} rows of {INDEX}; {_REDO}"
         )
-    return ShardSet(root, manifest, index)
+    return ShardSet(place.root if isinstance(place, Folder) else str(place), manifest, index)
 
 
 def select(shards: ShardSet, *, split: str | None = None, sensor: str | None = None) -> np.ndarray:
@@ -86,31 +99,31 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _read_manifest(root: Path) -> dict[str, Any]:
-    path = root / MANIFEST
-    if not path.is_file():
+def _read_manifest(place: Place) -> dict[str, Any]:
+    path = f"{place}/{MANIFEST}"
+    if place.size(MANIFEST) is None:
         raise SchemaError(
-            f"{root} has no {MANIFEST}, so it is no finished set of shards; "
+            f"{place} has no {MANIFEST}, so it is no finished set of shards; "
             "write it with `hypersigma-data shards STORE OUT`"
         )
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = json.loads(place.read(MANIFEST))
     except ValueError as error:
         raise SchemaError(f"{path} must be JSON: {error}; {_REDO}") from error
     found = manifest.get("schema") if isinstance(manifest, dict) else None
     if found != SCHEMA:
         raise SchemaError(f"{path} must have schema {SCHEMA!r}, got {found!r}; {_REDO}")
-    missing = {"tiles", "splits", "sensors", "spectral", "shards", "index"} - set(manifest)
-    if missing:
-        raise SchemaError(f"{path} must have {sorted(missing)}; {_REDO}")
+    if missing := _NEEDED - set(manifest):
+        raise SchemaError(
+            f"{path} must have {sorted(missing)}, got a set that an older release wrote; {_REDO}"
+        )
     return dict(manifest)
 
 
-def _check_file(root: Path, entry: dict[str, Any], *, digest: bool) -> None:
-    path = root / entry["name"]
-    size = path.stat().st_size if path.is_file() else None
+def _check_file(place: Place, entry: dict[str, Any], *, compare: bool) -> None:
+    path, size = f"{place}/{entry['name']}", place.size(entry["name"])
     if size != entry["bytes"]:
         got = "no file" if size is None else f"{size}"
         raise SchemaError(f"{path} must have {entry['bytes']} bytes, got {got}; {_REDO}")
-    if digest and file_sha256(path) != entry["sha256"]:
+    if compare and digest(place, entry["name"]) != entry["sha256"]:
         raise SchemaError(f"{path} does not have the manifest's sha256: damaged; {_REDO}")

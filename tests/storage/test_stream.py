@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from storage.schema import SchemaError
-from storage.shards import write_shards
+from storage.shards import ShardOptions, write_shards
 from storage.stream import Stream, open_shards, order, select
 from tests.storage.tiles import build, make_store, make_tiles
 
@@ -29,7 +29,7 @@ def scenes():
 def shards(tmp_path_factory, scenes):
     folder = tmp_path_factory.mktemp("stream")
     build(make_store(folder / "store"), *scenes.values())
-    write_shards(folder / "store", folder / "out", tiles_per_shard=8)
+    write_shards(folder / "store", folder / "out", options=ShardOptions(tiles_per_shard=8))
     return open_shards(folder / "out")
 
 
