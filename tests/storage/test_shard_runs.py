@@ -115,7 +115,7 @@ def test_a_job_that_is_killed_is_said_in_words(made, tmp_path):
 
 
 @settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
 def test_whatever_a_run_left_the_next_one_ends_the_same(made, tmp_path_factory, data):
