@@ -69,21 +69,6 @@ def sizes_of(root: Path | str) -> Callable[[str], int | None]:
         return {entry["path"]: int(entry["size"]) for page in pages for entry in page}.get
 
 
-def sha256_of(root: Path | str, name: str) -> str:
-    """Return the digest of a file of a set, read anew.
-
-    Raises:
-        SchemaError: The bucket does not answer.
-    """
-    if "://" not in str(root):
-        with Path(root, name).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    found = hashlib.sha256()
-    for part in _parts(root, name):
-        found.update(part)
-    return found.hexdigest()
-
-
 def near(root: Path | str, entry: dict[str, Any]) -> Path:
     """Return a file of a set as one of this machine, fetched if the set lies in a bucket.
 

@@ -10,13 +10,21 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from storage.nearby import content, mapped_table, near, sha256_of, sizes_of
+from storage.nearby import content, mapped_table, near, sizes_of
+from storage.places import Folder, Place, digest, place_of
 from storage.schema import SchemaError
 
 SCHEMA = "hypersigma-shards/1"
 MANIFEST = "manifest.json"
 INDEX = "index.parquet"
-_TABLES = ("index", "checksums", "masks")
+CHECKSUMS = "checksums.npy"
+"""uint32 (tile, band), with a codec (tile, 1): of each band's bytes, or of the tile's frame."""
+MASKS = "masks.npy"
+"""uint8 (tile, 512): packed bits of which pixels (y, x) are valid."""
+SUMS = "sums.npy"
+"""float64 (shard, 3, band): count, mean and squared deviations, of which statistics are made."""
+_TABLES = {"index", "checksums", "masks"}
+_NEEDED = {"tiles", "splits", "sensors", "spectral", "shards", "options"} | _TABLES
 _REDO = "write the set again with `hypersigma-data shards STORE OUT` into an empty folder"
 
 
@@ -24,8 +32,8 @@ _REDO = "write the set again with `hypersigma-data shards STORE OUT` into an emp
 class ShardSet:
     """Shards of one version of a dataset, opened."""
 
-    root: Path | str
-    """A folder, or `s3://bucket/prefix`."""
+    root: Any
+    """The folder (a Path), or the URL of a bucket's prefix (text)."""
     manifest: dict[str, Any]
     index: pa.Table
     """One row a tile, in the order of the shards; memory-mapped if there are many."""
@@ -36,26 +44,32 @@ class ShardSet:
 
 
 def open_shards(out: Path | str, *, verify: bool = False) -> ShardSet:
-    """Open a set of shards, reading its manifest and index only.
+    """Open a set of shards, reading its manifest and tables only.
 
     Args:
-        out: What `write_shards` filled: a folder, or `s3://bucket/prefix`.
+        out: The folder, or `s3://bucket/prefix`, that `write_shards` filled.
         verify: Read all shards, too, and compare their sha256.
 
     Raises:
         SchemaError: No manifest, or files that are not what it says.
     """
-    root = str(out).rstrip("/") if "://" in str(out) else Path(out)
+    place = place_of(out)
+    local = isinstance(place, Folder)
+    root = place.root if isinstance(place, Folder) else str(place)
     manifest = _read_manifest(root)
-    sizes = sizes_of(root)
-    tables = [manifest[name] for name in _TABLES if name in manifest]
-    for entry in [*manifest["shards"], *tables]:
-        _check_file(root, entry, sizes(entry["name"]), digest=verify or entry["name"] == INDEX)
+    size = sizes_of(root)
+    for entry in manifest["shards"]:
+        _check_file(place, entry, size(entry["name"]), compare=verify)
+    for name in (*sorted(_TABLES), "sums"):
+        if name in manifest:
+            # Of a bucket, a table is compared when it is fetched, once for all processes.
+            entry = manifest[name]
+            _check_file(place, entry, size(entry["name"]), compare=verify or local)
     index = _index(root, manifest)
     samples = sum(entry["samples"] for entry in manifest["shards"])
     if not len(index) == samples == manifest["tiles"]:
         raise SchemaError(
-            f"{root}: the manifest must agree with itself, got {manifest['tiles']} tiles, "
+            f"{place}: the manifest must agree with itself, got {manifest['tiles']} tiles, "
             f"{samples} samples in shards and {len(index)} rows of {INDEX}; {_REDO}"
         )
     return ShardSet(root, manifest, index)
@@ -124,16 +138,17 @@ def _read_manifest(root: Path | str) -> dict[str, Any]:
     found = manifest.get("schema") if isinstance(manifest, dict) else None
     if found != SCHEMA:
         raise SchemaError(f"{path} must have schema {SCHEMA!r}, got {found!r}; {_REDO}")
-    missing = {"tiles", "splits", "sensors", "spectral", "shards", "index"} - set(manifest)
-    if missing:
-        raise SchemaError(f"{path} must have {sorted(missing)}; {_REDO}")
+    if missing := _NEEDED - set(manifest):
+        raise SchemaError(
+            f"{path} must have {sorted(missing)}, got a set that an older release wrote; {_REDO}"
+        )
     return dict(manifest)
 
 
-def _check_file(root: Path | str, entry: dict[str, Any], size: int | None, *, digest: bool) -> None:
-    path = f"{root}/{entry['name']}"
+def _check_file(place: Place, entry: dict[str, Any], size: int | None, *, compare: bool) -> None:
+    path = f"{place}/{entry['name']}"
     if size != entry["bytes"]:
         got = "no file" if size is None else f"{size}"
         raise SchemaError(f"{path} must have {entry['bytes']} bytes, got {got}; {_REDO}")
-    if digest and sha256_of(root, entry["name"]) != entry["sha256"]:
+    if compare and digest(place, entry["name"]) != entry["sha256"]:
         raise SchemaError(f"{path} does not have the manifest's sha256: damaged; {_REDO}")

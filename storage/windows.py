@@ -4,16 +4,16 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
+import lz4.frame
 import numpy as np
-import xxhash
+import zstandard
 
+from storage.frames import checksum
 from storage.nearby import mapped_array, near
 from storage.payloads import Payloads
 from storage.ranges import DamagedError, Range, files_of
 from storage.schema import TILE_SIZE, SchemaError
 from storage.shardset import ShardSet, codes
-
-_LOW = 0xFFFFFFFF
 
 
 class Windows:
@@ -125,9 +125,7 @@ class Windows:
         if self.codec == "none":
             bad = self._wrong_band(one.into, row, start, len(target))
         else:
-            bad = self._wrong_frame(one.into, row)
-            if bad is None:
-                target[:] = _decoded(self.codec, one.into)[start : start + len(target)]
+            bad = self._wrong_frame(one.into, row) or self._unpack(one.into, start, target)
         if bad is None:
             return None
         tile = self.shards.index["tile_id"][row].as_py()
@@ -139,8 +137,8 @@ class Windows:
     def _wrong_band(self, data: memoryview, row: int, start: int, count: int) -> str | None:
         if self._checksums is None:
             return None
-        size, digest = len(data) // count, xxhash.xxh3_64_intdigest
-        found = [digest(data[n * size : (n + 1) * size]) & _LOW for n in range(count)]
+        size = len(data) // count
+        found = [checksum(data[n * size : (n + 1) * size]) for n in range(count)]
         expected = self._checksums[row, start : start + count]
         wrong = np.flatnonzero(expected != np.array(found, np.uint32))
         return f"band {start + int(wrong[0])}" if len(wrong) else None
@@ -148,8 +146,15 @@ class Windows:
     def _wrong_frame(self, data: memoryview, row: int) -> str | None:
         if self._checksums is None:
             return None
-        same = xxhash.xxh3_64_intdigest(data) & _LOW == int(self._checksums[row, 0])
+        same = checksum(data) == int(self._checksums[row, 0])
         return None if same else "the compressed pixels"
+
+    def _unpack(self, data: memoryview, start: int, target: np.ndarray) -> str | None:
+        try:
+            target[:] = _decoded(self.codec, data)[start : start + len(target)]
+        except (RuntimeError, zstandard.ZstdError, ValueError, EOFError, MemoryError):
+            return "the compressed pixels"  # without checksums, this is where damage shows
+        return None
 
 
 def common_window(sets: Sequence[tuple[Windows, np.ndarray]], bands: int | None) -> tuple[int, Any]:
@@ -189,12 +194,5 @@ def common_window(sets: Sequence[tuple[Windows, np.ndarray]], bands: int | None)
 
 def _decoded(codec: str, frame: memoryview) -> np.ndarray:
     """Return the array that a compressed npy file holds."""
-    if codec == "lz4":
-        import lz4.frame  # type: ignore[import-untyped]
-
-        data = lz4.frame.decompress(frame)
-    else:
-        import zstandard
-
-        data = zstandard.ZstdDecompressor().decompress(frame)
-    return np.asarray(np.load(io.BytesIO(data), allow_pickle=False))
+    unpack = lz4.frame.decompress if codec == "lz4" else zstandard.ZstdDecompressor().decompress
+    return np.asarray(np.load(io.BytesIO(unpack(frame)), allow_pickle=False))

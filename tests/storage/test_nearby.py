@@ -11,11 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from storage.frames import checksum
 from storage.nearby import mapped_table
 from storage.schema import SchemaError
 from storage.sequence import packed, unpacked
 from storage.stream import Stream, open_shards, select
-from tests.storage.sets import described, digest, make_set
+from tests.storage.sets import described, make_set
 from tests.storage.tiles import make_tiles
 
 TILES, BANDS = 300_000, 2
@@ -48,7 +49,8 @@ def large(tmp_path):
     pq.write_table(pa.table(columns), out / "index.parquet")
     shard = out / "train" / "hyperion-000000.tar"
     hole(shard, 1000 + TILES * LENGTH)
-    np.save(out / "checksums.npy", np.full((TILES, BANDS), digest(bytes(8192)), np.uint32))
+    np.save(out / "checksums.npy", np.full((TILES, BANDS), checksum(bytes(8192)), np.uint32))
+    np.save(out / "masks.npy", np.zeros((TILES, 512), np.uint8))
     entry = {"band": [1, 2], "dtype": "int16"}
     manifest = {
         "schema": "hypersigma-shards/1",
@@ -61,6 +63,7 @@ def large(tmp_path):
         "options": {"codec": "none"},
         "index": described(out, "index.parquet"),
         "checksums": described(out, "checksums.npy"),
+        "masks": described(out, "masks.npy"),
     }  # fmt: skip
     (out / "manifest.json").write_text(json.dumps(manifest))
     return out

@@ -16,7 +16,6 @@ from hypersigma.pretrain import PretrainConfig
 from storage import store
 from storage.schema import FOOTPRINT_COORDS, SCENE_ATTRS
 from storage.shards import write_shards
-from tests.storage.sets import add_sidecars
 
 CLASSES = ["water", "grass", "soil"]
 BANDS = {"hyperion": 24, "ahsi": 20}
@@ -79,7 +78,6 @@ def world(tmp_path_factory) -> World:
         store.write_scene(forks[scene_id], make_tiles(scene_id, sensor, cubes[scene_id]))
     store.commit_version(repo, forks, code_version="0")
     write_shards(root / "store", root / "shards")
-    add_sidecars(root / "shards")
     return World(root / "store", root / "shards", labels, truth, cubes)
 
 
