@@ -10,6 +10,7 @@ Which tiles, which bands and which symmetry are functions of the seed and the pl
 alone. Shape letters: B batch, C bands, H rows, W columns.
 """
 
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -31,6 +32,8 @@ type Method = Literal["forkserver", "spawn", "fork"]
 
 SYMMETRIES = 8
 """Quarter turns with and without a flip."""
+_END_SECONDS = 2.0
+"""How long workers may take to end by themselves."""
 
 
 @dataclass(frozen=True)
@@ -152,6 +155,7 @@ class TileLoader:
         made = (_batch(got, self.stream.seed, augment=self._augment) for got in self.stream)
         self._open.callback(self.stream.close)
         batches = self._open.enter_context(ahead(made, most=self._most, size=_bytes))
+        self._open.callback(self.stream.interrupt)
         return (batch.pin_memory() for batch in batches) if self._pin else batches
 
     def _by_workers(self) -> Iterator[TileBatch]:
@@ -223,6 +227,14 @@ def _begin(_worker: int) -> None:
 
 
 def _end(batches: Any) -> None:
-    # A DataLoader ends its workers when its iterator is forgotten; here it is wanted now.
-    if (end := getattr(batches, "_shutdown_workers", None)) is not None:
+    # A DataLoader ends its workers when its iterator is forgotten; here it is wanted now. It waits
+    # 5 s for each in turn, which one that waits for a server would need.
+    if (end := getattr(batches, "_shutdown_workers", None)) is None:
+        return
+    late = threading.Timer(_END_SECONDS, lambda: [w.terminate() for w in batches._workers])
+    late.daemon = True
+    late.start()
+    try:
         end()
+    finally:
+        late.cancel()

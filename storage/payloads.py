@@ -9,6 +9,7 @@ import hashlib
 import os
 import time
 import uuid
+from contextlib import suppress
 from pathlib import Path
 
 import xxhash
@@ -47,7 +48,7 @@ class Payloads:
         path = self._path(key, payload)
         try:
             file = os.open(path, os.O_RDONLY)
-        except FileNotFoundError:
+        except OSError:  # not there, or the disk is away: the bucket has it
             return False
         try:
             if path.name not in self._checked:
@@ -62,6 +63,8 @@ class Payloads:
                     return False
                 done += got
             os.utime(file)
+        except OSError:
+            return False
         finally:
             os.close(file)
         return True
@@ -77,7 +80,8 @@ class Payloads:
                 file.write(_digest(whole))
             os.replace(part, path)
         except OSError:
-            part.unlink(missing_ok=True)
+            with suppress(OSError):
+                part.unlink()
             return
         self._note(path.name)
         self._added += len(whole)
@@ -91,7 +95,7 @@ class Payloads:
         self._checked.discard(path.name)
         try:
             path.unlink()
-        except FileNotFoundError:
+        except OSError:
             return False
         return True
 

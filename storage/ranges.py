@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import obstore
+from obstore import get_range_async
 from obstore.exceptions import BaseError, NotFoundError
 from obstore.store import ObjectStore
 
@@ -26,6 +26,7 @@ CONCURRENCY = 16
 """Requests that are under way to a bucket at a time."""
 TRIES = 3
 _PAUSE, _LONGEST_PAUSE = 0.1, 5.0
+_LAST_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,9 @@ class Files(Protocol):
 
     def forget(self, name: str, payload: tuple[int, int]) -> bool:
         """Drop what is kept near of a payload; return whether there was something."""
+
+    def interrupt(self) -> None:
+        """Let reads that wait for a server fail at once, until `close`; called by any thread."""
 
     def close(self) -> None:
         """Close files and connections; a later read opens them again."""
@@ -83,6 +87,9 @@ class LocalFiles:
 
     def forget(self, name: str, payload: tuple[int, int]) -> bool:
         return False
+
+    def interrupt(self) -> None:
+        pass  # a disk answers
 
     def close(self) -> None:
         while self._open:
@@ -128,8 +135,8 @@ class RemoteFiles:
     """
 
     def __init__(self, root: str, digests: Mapping[str, str], payloads: Payloads | None) -> None:
-        self._root, self._digests, self._payloads = root, digests, payloads
         self._requests: _Requests | None = None
+        self._root, self._digests, self._payloads = root, digests, payloads
 
     def read(self, ranges: Sequence[Range]) -> list[DamagedError | None]:
         if self._requests is None:
@@ -154,13 +161,19 @@ class RemoteFiles:
     def forget(self, name: str, payload: tuple[int, int]) -> bool:
         return self._payloads is not None and self._payloads.forget(self._digests[name], payload)
 
+    def interrupt(self) -> None:
+        if (requests := self._requests) is not None:
+            requests.close()
+
     def close(self) -> None:
-        if self._requests is not None:
-            self._requests.close()
+        self.interrupt()
         self._requests = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return RemoteFiles, (self._root, self._digests, self._payloads)
+
+    def __del__(self) -> None:
+        self.close()
 
     def _is_near(self, one: Range) -> bool:
         if self._payloads is None:
@@ -179,15 +192,26 @@ class _Requests:
     def __init__(self, root: str) -> None:
         self._root, self._objects = root, connect(root)
         self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._loop.run_forever, name="requests", daemon=True).start()
+        threading.Thread(target=self._run, name="requests", daemon=True).start()
         self._at_once = asyncio.Semaphore(CONCURRENCY)
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def _run(self) -> None:
+        try:
+            self._loop.run_forever()
+        finally:
+            self._loop.close()
 
     def fill(self, asks: Sequence[_Ask]) -> list[DamagedError | None]:
         """Fetch all ranges; return what went wrong with each."""
         if not asks:
             return []
         _refuse_after_fork()
-        future = asyncio.run_coroutine_threadsafe(self._fill(asks), self._loop)
+        with self._lock:
+            if self._closed:
+                raise ConnectionAbortedError(f"{self._root} is not read any more")
+            future = asyncio.run_coroutine_threadsafe(self._fill(asks), self._loop)
         try:
             return future.result()
         except BaseException:  # Ctrl-C: nobody waits for them any more
@@ -195,7 +219,18 @@ class _Requests:
             raise
 
     def close(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        """Give all requests up."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            self._loop.call_soon_threadsafe(self._give_up)
+
+    def _give_up(self) -> None:
+        for task in asyncio.all_tasks(self._loop):
+            task.cancel()
+        # Behind the tasks' own ends, which tell those who wait for them.
+        self._loop.call_later(_LAST_SECONDS, self._loop.stop)
 
     async def _fill(self, asks: Sequence[_Ask]) -> list[DamagedError | None]:
         return await asyncio.gather(*(self._fetch(*ask) for ask in asks))
@@ -210,9 +245,7 @@ class _Requests:
             try:
                 async with self._at_once:
                     got = memoryview(
-                        await obstore.get_range_async(
-                            self._objects, name, start=offset, length=len(into)
-                        )
+                        await get_range_async(self._objects, name, start=offset, length=len(into))
                     )
             except (NotFoundError, FileNotFoundError) as error:
                 return DamagedError(f"{self._root}/{name} is not there: {error}")

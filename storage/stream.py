@@ -151,6 +151,11 @@ class Stream:
             if mine:
                 return self._read(epoch, position)
 
+    def interrupt(self) -> None:
+        """Let a read in another thread that waits for a server fail at once; then `close`."""
+        for windows in self._windows:
+            windows.files.interrupt()
+
     def close(self) -> None:
         """Close the shards' files."""
         for windows in self._windows:
