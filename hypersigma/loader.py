@@ -32,6 +32,9 @@ type Method = Literal["forkserver", "spawn", "fork"]
 
 SYMMETRIES = 8
 """Quarter turns with and without a flip."""
+_WAITING = 32
+"""Batches that may wait in a worker: each holds some file descriptors, of which a process may have
+1,024."""
 _END_SECONDS = 2.0
 """How long workers may take to end by themselves."""
 
@@ -166,7 +169,7 @@ class TileLoader:
             batch_size=None,
             num_workers=self._workers,
             multiprocessing_context=self._method,
-            prefetch_factor=max(1, self._most // size // self._workers),
+            prefetch_factor=min(max(1, self._most // size // self._workers), _WAITING),
             pin_memory=self._pin,
             worker_init_fn=_begin,
         )

@@ -25,9 +25,7 @@ def test_no_kill_loses_or_repeats_a_tile(tmp_path, kills, order):
     shards = make_set(tmp_path, make_tiles("a", 170, bands=2), make_tiles("b", 91, bands=2))
     log = tmp_path / "log"
     rng = np.random.default_rng([kills, len(order)])
-    states = []
-    for number in range(kills):
-        states.append(run_and_kill(shards.root, log, rng, order, workers=number % 3))
+    states = [run_and_kill(shards.root, log, rng, order, workers=n % 3) for n in range(kills)]
     lines, _ = whole_lines(log)
     given = [name for entry in lines for name in entry["ids"]]
     rows = select(shards)

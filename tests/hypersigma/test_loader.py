@@ -93,6 +93,61 @@ def test_too_many_damaged_tiles_end_it_over_all_workers(shards, tmp_path, worker
         take(loader, loader.steps_per_epoch)
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_mixed_sets_come_through_with_masks_and_padding(shards, tmp_path, workers):
+    other = make_set(tmp_path, make_tiles("c", 9))
+    sets = [shards, other]
+    how = {"batch_size": 5, "bands": 2, "seed": 4, "order": "shard", "window": 2, "ends": "pad",
+           "valid": True, "weights": [1, 2]}  # fmt: skip
+    mixed = Stream(sets, [select(one) for one in sets], **how)
+    plain = take(Stream(sets, [select(one) for one in sets], **how), 24)
+    with TileLoader(mixed, workers=workers, method="fork", pin=False) as loader:
+        assert loader.steps_per_epoch == 11
+        for got, expected in zip(take(loader, 24), plain, strict=True):
+            np.testing.assert_array_equal(got.stored.numpy(), expected.tiles)
+            np.testing.assert_array_equal(got.valid.numpy(), expected.valid)
+            np.testing.assert_array_equal(got.padding.numpy(), expected.padding)
+            assert (got.tile_ids, got.after) == (expected.tile_ids, expected.after)
+    assert sum(int(batch.padding.sum()) for batch in plain[:11]) == 3
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_memory_does_not_grow_with_epochs(shards, tmp_path, workers):
+    (tmp_path / "run.py").write_text(MEMORY)
+    done = subprocess.run(
+        [sys.executable, tmp_path / "run.py", shards.root, str(workers)], capture_output=True,
+        env={**os.environ, "PYTHONPATH": "."}, timeout=120, text=True,
+    )  # fmt: skip
+    second, eighth = map(int, done.stdout.split())
+    assert eighth - second < 20e6, done.stderr
+
+
+MEMORY = """
+import resource
+import sys
+import psutil
+from hypersigma.loader import TileLoader
+from storage.stream import Stream, open_shards, select
+
+def used():
+    me = psutil.Process()
+    return sum(one.memory_info().rss for one in [me, *me.children(recursive=True)])
+
+if __name__ == "__main__":
+    resource.setrlimit(resource.RLIMIT_NOFILE, (512, 512))
+    shards = open_shards(sys.argv[1])
+    # Epochs of 1,000 tiles: 16 MB each, so that what is kept of one would show.
+    rows = select(shards).repeat(24)
+    stream = Stream(shards, rows, batch_size=10, bands=2, seed=1, valid=True)
+    with TileLoader(stream, workers=int(sys.argv[2]), method="fork", augment=True) as loader:
+        for epoch in range(9):
+            for _ in range(loader.steps_per_epoch):
+                next(loader)
+            if epoch in (1, 7):
+                print(used())
+"""
+
+
 def leftovers():
     return sorted(name for name in os.listdir("/dev/shm") if "torch" in name)
 
