@@ -59,10 +59,9 @@ class Sink:
         return self.bytes
 
     def flush(self) -> None:
-        """Do nothing: the place does so when the file is whole."""
+        """Do nothing, nor in `close`: the place does both when the file is whole."""
 
-    def close(self) -> None:
-        """Do nothing: whoever opened it does so."""
+    close = flush
 
     @property
     def sha256(self) -> str:
@@ -82,8 +81,8 @@ class Place(Protocol):
     def read(self, name: str, start: int = 0, length: int | None = None) -> bytes:
         """Return a file's bytes, or some of them."""
 
-    def stream(self, name: str) -> Iterator[bytes]:
-        """Yield a file's bytes, some MB at a time; from the disk, not from memory, if it can."""
+    def stream(self, name: str, *, cold: bool = False) -> Iterator[bytes]:
+        """Yield a file's bytes, some MB at a time; `cold`: not what memory has of them."""
 
     @contextmanager
     def writing(self, name: str) -> Iterator[Sink]:
@@ -126,9 +125,9 @@ class Folder:
             file.seek(start)
             return file.read() if length is None else file.read(length)
 
-    def stream(self, name: str) -> Iterator[bytes]:
+    def stream(self, name: str, *, cold: bool = False) -> Iterator[bytes]:
         with (self.root / name).open("rb") as file:
-            if hasattr(os, "posix_fadvise"):  # what was just written is still in memory
+            if cold and hasattr(os, "posix_fadvise"):
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
             while part := file.read(_PART_BYTES):
                 yield part
@@ -225,7 +224,7 @@ class Bucket:
             return bytes(self._files.get(name).bytes())[start:]
         return bytes(self._files.get_range(name, start=start, length=length)) if length else b""
 
-    def stream(self, name: str) -> Iterator[bytes]:
+    def stream(self, name: str, *, cold: bool = False) -> Iterator[bytes]:
         for part in self._files.get(name).stream(min_chunk_size=_PART_BYTES):
             yield bytes(part)
 
@@ -276,10 +275,10 @@ def place_of(out: Path | str) -> Place:
     return Bucket(str(out).rstrip("/"))
 
 
-def digest(place: Place, name: str) -> str:
-    """Return the sha256 of a file, read again."""
+def digest(place: Place, name: str, *, cold: bool = False) -> str:
+    """Return the sha256 of a file, read again; `cold`: not what memory has of it."""
     found = hashlib.sha256()
-    for part in place.stream(name):
+    for part in place.stream(name, cold=cold):
         found.update(part)
     return found.hexdigest()
 

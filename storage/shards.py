@@ -14,7 +14,7 @@ import zarr
 
 from storage.labels import Labels, open_labels
 from storage.location import Location
-from storage.places import UNFINISHED, Folder, Place, place_of
+from storage.places import UNFINISHED, Folder, Place, place_of, put
 from storage.schema import TILE_SIZE, SchemaError
 from storage.shardjobs import run
 from storage.shardoptions import Condition, ShardOptions
@@ -34,7 +34,8 @@ type Progress = Callable[[int, int], None]
 _OURS = re.compile(
     r"\.unfinished/.*|[a-z]+/[a-z0-9_]+-[0-9]{6}\.tar|index\.parquet|(checksums|masks|sums)\.npy"
 )
-_GUARDS = (f"{UNFINISHED}/lock", f"{UNFINISHED}/lease.json")
+_BEGUN = f"{UNFINISHED}/begun"
+_KEPT = (_BEGUN, f"{UNFINISHED}/lock", f"{UNFINISHED}/lease.json")
 
 
 def write_shards(
@@ -87,6 +88,7 @@ def write_shards(
     with place.guard() as held:
         if place.size(MANIFEST) is not None:  # another run has just ended
             return _same_set(location, place, chosen, options)
+        put(place, _BEGUN, b"")  # from now on, what lies here is ours
         _clear(place, plan)
         work = Work(
             location, chosen.snapshot, place, options.dtype, options.codec, labels,
@@ -187,7 +189,7 @@ def _clear(place: Place, plan: Plan) -> None:
     shards = [name for name, _ in plan.shards]
     needed = {*shards, *map(record_name, shards)}
     for name in place.names():
-        if name not in needed and name not in _GUARDS:
+        if name not in needed and name not in _KEPT:
             place.remove(name)
 
 

@@ -32,7 +32,7 @@ _REDO = "write the set again with `hypersigma-data shards STORE OUT` into an emp
 class ShardSet:
     """Shards of one version of a dataset, opened."""
 
-    root: Any
+    root: Any  # a Path | str, which the stream of today, local alone, would not take
     """The folder (a Path), or the URL of a bucket's prefix (text)."""
     manifest: dict[str, Any]
     index: pa.Table
@@ -73,6 +73,18 @@ def open_shards(out: Path | str, *, verify: bool = False) -> ShardSet:
             f"{samples} samples in shards and {len(index)} rows of {INDEX}; {_REDO}"
         )
     return ShardSet(root, manifest, index)
+
+
+def check_tables(out: Path | str, manifest: dict[str, Any]) -> None:
+    """Read all files of a set but the shards, and compare their sha256.
+
+    Raises:
+        SchemaError: One is not what the manifest says.
+    """
+    for name in (*sorted(_TABLES), "sums"):
+        if name in manifest:
+            place, entry = place_of(out), manifest[name]
+            _check_file(place, entry, place.size(entry["name"]), compare=True)
 
 
 def select(shards: ShardSet, *, split: str | None = None, sensor: str | None = None) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 from storage.places import Place, place_of
 from storage.schema import SchemaError
 from storage.shardrecords import Columns, Finished, save_record
-from storage.shardset import CHECKSUMS, MASKS, SUMS, open_shards
+from storage.shardset import CHECKSUMS, MASKS, SUMS, check_tables, open_shards
 from storage.shardwork import Done, Work, shard_entry
 
 
@@ -39,6 +39,7 @@ class Source:
         shards = open_shards(out)
         if "sums" not in shards.manifest:
             raise SchemaError(f"{out} has no {SUMS}, so nothing can be taken from it; leave it out")
+        check_tables(out, shards.manifest)
         starts, first = {}, 0
         for number, entry in enumerate(shards.manifest["shards"]):
             starts[entry["name"]] = first, number

@@ -154,7 +154,9 @@ def _tile_content(sums: np.ndarray | None, dtype: str, scene: str, position: int
 
 
 def _is_whole(place: Place, name: str, entry: dict[str, Any]) -> bool:
-    return place.size(name) == entry["bytes"] and bool(digest(place, name) == entry["sha256"])
+    if place.size(name) != entry["bytes"]:
+        return False
+    return bool(digest(place, name, cold=True) == entry["sha256"])
 
 
 def _is_whole_there(work: Work, entry: dict[str, Any]) -> bool:

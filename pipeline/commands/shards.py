@@ -55,8 +55,8 @@ def shards(
         Literal["none", "lz4", "zstd"], typer.Option(help="Compress each tile as a frame.")
     ] = "none",
     split: Annotated[
-        list[Literal["train", "val", "test"]] | None,
-        typer.Option(help="May be given several times; all if none."),
+        list[str] | None,
+        typer.Option(help=f"Of {', '.join(SPLITS)}; may be given several times; all if none."),
     ] = None,
     where: Annotated[
         str | None, typer.Option(metavar="SQL", help="Only tiles for which this holds; see query.")
@@ -76,6 +76,8 @@ def shards(
     """
     if tiles_per_shard is not None and shard_bytes is not None:
         raise typer.BadParameter("expected --tiles-per-shard or --shard-bytes, got both")
+    if unknown := set(split or ()) - set(SPLITS):
+        raise typer.BadParameter(f"--split must be one of {SPLITS}, got {sorted(unknown)}")
     size = None if shard_bytes is None else byte_count(shard_bytes)
     with said_in_words(), _told() as told:
         options = ShardOptions(

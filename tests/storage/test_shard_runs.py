@@ -234,7 +234,7 @@ def test_no_set_no_previous(made, tmp_path):
 
 
 def test_bytes_that_the_disk_changes_are_noticed(made, tmp_path, monkeypatch):
-    monkeypatch.setattr(shardwork, "digest", lambda *_: "another")
+    monkeypatch.setattr(shardwork, "digest", lambda *_, **__: "another")
     with pytest.raises(SchemaError, match="the disk or the memory is faulty"):
         write_shards(made / "store", tmp_path / "out", options=OPTIONS)
 
