@@ -10,9 +10,11 @@ Which tiles, which bands and which symmetry are functions of the seed and the pl
 alone. Shape letters: B batch, C bands, H rows, W columns.
 """
 
+import atexit
+import os
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -226,6 +228,9 @@ def _bytes(batch: TileBatch) -> int:
 
 def _begin(_worker: int) -> None:
     end_with_parent()
+    # A spawned worker is taken down with its interpreter, while torch's own thread may be sending a
+    # batch: which aborts it now and then.
+    atexit.register(os._exit, 0)
     torch.set_num_threads(1)
 
 
@@ -237,7 +242,7 @@ def _end(batches: Any) -> None:
     late = threading.Timer(_END_SECONDS, lambda: [w.terminate() for w in batches._workers])
     late.daemon = True
     late.start()
-    try:
+    # What a worker does at its end, or that it was ended, is no matter to batches that were taken.
+    with suppress(RuntimeError):
         end()
-    finally:
-        late.cancel()
+    late.cancel()
