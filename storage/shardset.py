@@ -32,7 +32,7 @@ _REDO = "write the set again with `hypersigma-data shards STORE OUT` into an emp
 class ShardSet:
     """Shards of one version of a dataset, opened."""
 
-    root: Any
+    root: Any  # a Path | str, which the stream of today, local alone, would not take
     """The folder (a Path), or the URL of a bucket's prefix (text)."""
     manifest: dict[str, Any]
     index: pa.Table
