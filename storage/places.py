@@ -10,7 +10,7 @@ import io
 import os
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -240,15 +240,13 @@ class Bucket:
         small = (other.size(theirs) or 0) <= _COPY_BYTES
         if isinstance(other, Bucket) and mine.netloc == its.netloc and small:
             places = (f"{url.path.strip('/')}/{key}" for url, key in ((its, theirs), (mine, name)))
-            _connect(f"s3://{mine.netloc}").copy(*(place.lstrip("/") for place in places))
+            files_at(f"s3://{mine.netloc}").copy(*(place.lstrip("/") for place in places))
         else:
             _copy(self, name, other, theirs)
 
     def remove(self, name: str) -> None:
-        try:
+        with suppress(NotFoundError, FileNotFoundError):
             self._files.delete(name)
-        except (NotFoundError, FileNotFoundError):
-            return
 
     @contextmanager
     def guard(self) -> Iterator[Held]:
