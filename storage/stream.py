@@ -98,14 +98,13 @@ class Stream:
         if len(sets) != len(chosen):
             raise ValueError(f"expected rows of each of {len(sets)} sets, got {len(chosen)}")
         self._windows = [Windows(one, payloads, verify=verify, valid=valid) for one in sets]
-        picked = [np.asarray(some, np.int64) for some in chosen]
-        self.bands, self.dtype = common_window(list(zip(self._windows, picked, strict=True)), bands)
-        self._rows = picked
+        self._rows = [np.asarray(some, np.int64) for some in chosen]
+        pairs = list(zip(self._windows, self._rows, strict=True))
+        self.bands, self.dtype = common_window(pairs, bands)
         self._how = (seed, order, window, weights)
         self._epochs = self._sequence()
         self._steps = Steps(self._epochs.length, batch_size, world, ends)
-        self.seed, self.rank = seed, rank
-        self.epoch, self.position = epoch, position
+        self.seed, self.rank, self.epoch, self.position = seed, rank, epoch, position
         self.skipped: list[str] = []
         """Tiles that were damaged so far."""
         self.damaged, self._valid = damaged, valid
