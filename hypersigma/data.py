@@ -13,24 +13,9 @@ import torch
 from torch import Tensor
 
 from hypersigma.inputs import SensorInput, measured, standardize
+from hypersigma.loader import SYMMETRIES, TileBatch, TileLoader, turn
 from hypersigma.pixels import Pixels, tile_reader, windows
 from storage.stream import ShardSet, Stream, order
-
-SYMMETRIES = 8
-"""Quarter turns with and without a flip."""
-
-
-@dataclass(frozen=True)
-class TileBatch:
-    """Tiles as stored, augmented, and where their bands are."""
-
-    stored: Tensor
-    """(B, C, H, W)"""
-    wavelength: Tensor
-    """Band centres (B, C) [nm]."""
-    sensor: list[str]
-    band_start: Tensor
-    """First band of each window (B), counted from 0."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +101,7 @@ def tile_batches(
     bands: int,
     seed: int,
     augment: bool,
+    workers: int = 0,
 ) -> Iterator[tuple[TileBatch, dict[str, Any]]]:
     """Yield endless batches, each with the stream state to go on from after it.
 
@@ -125,20 +111,9 @@ def tile_batches(
     stream = Stream(shards, rows, batch_size=batch_size, bands=bands, seed=seed)
     if state is not None:
         stream.load_state_dict(dict(state))
-    for batch in stream:
-        rng = np.random.default_rng([seed, batch.epoch, batch.position])
-        turns = rng.integers(0, SYMMETRIES if augment else 1, size=len(batch.tiles))
-        tiles = torch.from_numpy(batch.tiles)
-        turned = [turn(tile, int(n)) for tile, n in zip(tiles, turns, strict=True)]
-        yield (
-            TileBatch(
-                stored=torch.stack(turned),
-                wavelength=torch.from_numpy(batch.wavelength),
-                sensor=batch.sensor,
-                band_start=torch.from_numpy(np.asarray(batch.band_start, np.int64)),
-            ),
-            dict(stream.state_dict()),
-        )
+    with TileLoader(stream, workers=workers, augment=augment) as loader:
+        for batch in loader:
+            yield batch, dict(batch.after)
 
 
 def window_batches(
@@ -178,12 +153,6 @@ def wavelengths(shards: ShardSet, rows: np.ndarray) -> Tensor:
     sets = shards.index["spectral"].take(rows).to_numpy()
     centres = [shards.manifest["spectral"][number]["wavelength"] for number in sets]
     return torch.tensor(centres, dtype=torch.float32)
-
-
-def turn(tile: Tensor, number: int) -> Tensor:
-    """Apply one of the eight symmetries of the square to the last two axes; 0 changes nothing."""
-    turned = tile.rot90(number % 4, dims=(-2, -1))
-    return turned.flip(-1) if number >= 4 else turned
 
 
 def _endless_order(count: int, start: int, length: int, seed: int) -> np.ndarray:

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from hypersigma import inputs
 from hypersigma.backbones.sizes import SizeName
-from hypersigma.data import Inputs, Scaling, TileBatch, scaling, tile_batches
+from hypersigma.data import Inputs, Scaling, scaling, tile_batches
+from hypersigma.loader import TileBatch
 from hypersigma.mae import Mae, spatial_mae, spectral_mae
 from hypersigma.pictures import draw_reconstruction
 from hypersigma.runfolder import finished, run_identity, write_summary

@@ -21,9 +21,9 @@ from torch import Tensor, nn
 
 from hypersigma import checkpoint
 from hypersigma.optim import OptimConfig, adamw, learning_rate, set_learning_rate
-from hypersigma.prefetch import prefetch
 from hypersigma.runfolder import Progress, TrainError, claim
 from hypersigma.runlog import RunLog
+from storage.ahead import ahead
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ def fit[T](job: Job[T], config: TrainConfig, run: Path) -> Progress:
     samples = config.batch_size * config.accumulate
     with (
         RunLog(run, start=at.step, steps=config.steps, every=config.log_every) as log,
-        prefetch(job.batches(at.stream)) as batches,
+        ahead(job.batches(at.stream), depth=2) as batches,
         interrupt_flag() as interrupted,
     ):
         while at.step < config.steps:

@@ -31,11 +31,11 @@ from pipeline.commands.output import (
 )
 from pipeline.commands.query import query
 from pipeline.commands.report import report
+from pipeline.commands.shards import shards
 from pipeline.inspect import inspect_scene
 from pipeline.readers import open_scene, verify
 from pipeline.recipe import load_recipe
 from pipeline.split import SplitConfig
-from storage import shards as shard_files
 from storage import store
 from storage.drift import drift
 
@@ -220,19 +220,7 @@ def rollback(version: str, location: StoreArgument) -> None:
         say(f"the current version of {location} is {version}")
 
 
-@app.command(epilog="Example: hypersigma-data shards demo/store demo/shards --version v2")
-def shards(
-    location: StoreArgument,
-    folder: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the shards.")],
-    version: Annotated[str | None, typer.Option(help="A tag; the current version if none.")] = None,
-) -> None:
-    """Write WebDataset shards of one version; the same version gives the same bytes."""
-    with said_in_words():
-        manifest = shard_files.write_shards(location, folder, version=version)
-        tiles = sum(shard["samples"] for shard in manifest["shards"])
-        say(f"{tiles} tiles of {manifest['version']} in {len(manifest['shards'])} shards: {folder}")
-
-
+app.command(epilog="Example: hypersigma-data shards demo/store demo/shards --version v2")(shards)
 app.command(epilog="Example: hypersigma-data audit demo/store --out certificate.json")(audit)
 _QUERY = "query \"cloud < 0.1 and sensor = 'ahsi'\" demo/store"
 app.command(epilog=f"Example: hypersigma-data {_QUERY}")(query)

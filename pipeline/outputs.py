@@ -5,6 +5,7 @@ cut off goes on where it was, and one with nothing new does nothing.
 """
 
 import json
+import logging
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,8 +20,10 @@ from storage.nodes import subgroup
 from storage.records import Records
 from storage.schema import SchemaError
 from storage.shards import write_shards
-from storage.shardset import MANIFEST
+from storage.shardset import MANIFEST, open_shards
 from storage.versions import Version, find_version
+
+logger = logging.getLogger(__name__)
 
 type Certificate = dict[str, Any]
 
@@ -80,7 +83,8 @@ def make_shards(config: DatasetConfig, version: Version, certificate: Certificat
         raise LeakError(certificate)
     folder = config.shards / version.tag
     if _snapshot_in(folder / MANIFEST) != version.snapshot:
-        write_shards(config.store, folder, version=version.tag)
+        before = _set_before(config.shards, folder)
+        write_shards(config.store, folder, version=version.tag, previous=before)
     return folder
 
 
@@ -138,6 +142,19 @@ def _reasons(rejected: Mapping[str, int]) -> str:
 def _row(*cells: object) -> str:
     texts = (" ".join(str(cell).split()).replace("|", "\\|") for cell in cells)
     return "| " + " | ".join(texts) + " |"
+
+
+def _set_before(shards: Path, folder: Path) -> Path | None:
+    """Return the newest finished set beside `folder`, of which this version may have shards."""
+    found = [path for path in shards.glob(f"*/{MANIFEST}") if path.parent != folder]
+    for path in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True):
+        try:
+            open_shards(path.parent)
+        except SchemaError as error:
+            logger.warning("no shards are taken from %s: %s", path.parent, error)
+        else:
+            return path.parent
+    return None
 
 
 def _snapshot_in(file: Path) -> str | None:

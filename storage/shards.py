@@ -1,40 +1,41 @@
-"""WebDataset shards of one version: `OUT/<split>/<sensor>-<number>.tar`, an index, a manifest.
+"""WebDataset shards of one version: `OUT/<split>/<sensor>-<number>.tar`, tables, a manifest.
 
-The bytes are a function of the version and the options alone. The manifest is written last: a
-folder without one is no set of shards.
+The bytes are a function of the version and the options alone, whatever wrote them: one process or
+many, at once or after being cut off, anew or with shards of another set. The manifest is written
+last: a place without one is no set of shards.
 """
 
-import itertools
-import json
-import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import zarr
 
-from storage.index import read_index
+from storage.labels import Labels, open_labels
 from storage.location import Location
-from storage.nodes import array, plain, subgroup
-from storage.schema import SPLITS, TILE_SIZE, SchemaError
-from storage.shardset import INDEX, MANIFEST, SCHEMA, file_sha256, open_shards
-from storage.spectra import SensorTable
-from storage.store import find_version, open_repository
-from storage.tar import Span, TarWriter
-from storage.versions import Version
+from storage.places import UNFINISHED, Folder, Place, place_of, put
+from storage.schema import TILE_SIZE, SchemaError
+from storage.shardjobs import run
+from storage.shardoptions import Condition, ShardOptions
+from storage.shardplan import Plan, make_plan
+from storage.shardrecords import record_name
+from storage.shardset import MANIFEST, SCHEMA, open_shards
+from storage.shardsources import Source
+from storage.shardtables import label_manifest, write_manifest, write_tables
+from storage.shardwork import Work, open_group
+from storage.store import open_repository
+from storage.versions import Version, find_version
 
-TILES_PER_SHARD = 256
-_READ_TILES = 16
-_UNFINISHED = ".unfinished"
-_OURS = re.compile(
-    r"[a-z]+/[a-z0-9_]+-[0-9]{6}\.tar(\.tmp)?|(index\.parquet|manifest\.json)(\.tmp)?"
-)
+__all__ = ["Condition", "ShardOptions", "write_shards"]
 
 type Progress = Callable[[int, int], None]
+
+_OURS = re.compile(
+    r"\.unfinished/.*|[a-z]+/[a-z0-9_]+-[0-9]{6}\.tar|index\.parquet|(checksums|masks|sums)\.npy"
+)
+_BEGUN = f"{UNFINISHED}/begun"
+_KEPT = (_BEGUN, f"{UNFINISHED}/lock", f"{UNFINISHED}/lease.json")
 
 
 def write_shards(
@@ -42,122 +43,92 @@ def write_shards(
     out: Path | str,
     *,
     version: str | None = None,
-    tiles_per_shard: int = TILES_PER_SHARD,
+    options: ShardOptions | None = None,
+    jobs: int = 1,
+    previous: Path | str | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Write one version of a store as shards; a finished set of the same version is left as is.
+    """Write one version of a store as shards; a finished set of the same is left as it is.
 
-    Holds one shard's metadata and a few tiles in memory, and the index of all tiles.
+    Each shard is read again when it is written. A run that was cut off goes on behind its last
+    finished shard. Holds one shard's metadata and a few tiles in memory for each job, and the
+    index of all tiles.
 
     Args:
         location: The store.
-        out: A folder that is new, empty, or left over from a run that was cut off.
+        out: A folder or `s3://bucket/prefix` that is new, empty, or left over from a run that was
+            cut off.
         version: A tag, or None for the head.
-        tiles_per_shard: Samples in a shard, the last of each split and sensor has fewer.
-        progress: Called with the tiles written so far and their total, after each shard.
+        options: What the bytes follow from beside the version; None: the defaults.
+        jobs: Processes that each make a shard at a time; 1: this one alone.
+        previous: A finished set, such as that of the version before: shards that would be the same
+            are taken from it, by hard link or a copy.
+        progress: Called with the tiles done so far and their total, after each shard.
 
     Returns:
         The manifest.
 
     Raises:
-        SchemaError: `out` holds something else, the version has no tiles, or one sensor has
-            several band counts, dtypes, scales or units.
+        SchemaError: `out` holds something else, no tile is chosen, the scenes of a sensor are
+            unlike, int16 is wanted of float32, labels do not fit, or `previous` is no set.
+        ChildProcessError: One of the jobs was killed.
     """
-    repo = open_repository(location)
-    chosen = find_version(repo, version)
-    root = Path(out)
-    if (root / MANIFEST).exists():
-        return _same_set(root, chosen, tiles_per_shard)
-    group = zarr.open_group(repo.readonly_session(snapshot_id=chosen.snapshot).store, mode="r")
-    table = _ordered(read_index(group))
-    if not len(table):
-        raise SchemaError(f"version {chosen.tag} has no tiles, so there are no shards to write")
-    _prepare(root)
-    sensors = SensorTable(table)
-    shards: list[dict[str, Any]] = []
-    spans: list[Span] = []
-    for name, rows in _plan(table, tiles_per_shard):
-        part = table.slice(rows.start, len(rows))
-        shards.append(_write_shard(root, name, group, part, sensors, spans))
-        if progress:
-            progress(len(spans), len(table))
-    manifest = {
-        **_origin(group, chosen, tiles_per_shard),
-        "tiles": len(table),
-        "splits": {s: sum(e["samples"] for e in shards if e["split"] == s) for s in SPLITS},
-        "sensors": sensors.manifest(),
-        "spectral": sensors.spectral,
-        "shards": shards,
-        "index": _write_index(root, table, shards, spans, sensors),
-    }
-    _write_manifest(root, manifest)
+    options = ShardOptions() if options is None else options
+    if jobs < 1:
+        raise ValueError(f"jobs must be at least 1, got {jobs}")
+    chosen = find_version(open_repository(location), version)
+    place = place_of(out)
+    if place.size(MANIFEST) is not None:
+        return _same_set(location, place, chosen, options)
+    group = open_group(location, chosen.snapshot)
+    plan = make_plan(group, options, chosen.tag)
+    labels = _labels(options, plan)
+    source = None if previous is None else Source.open(previous)
+    _refuse_others(place)
+    with place.guard() as held:
+        if place.size(MANIFEST) is not None:  # another run has just ended
+            return _same_set(location, place, chosen, options)
+        put(place, _BEGUN, b"")  # from now on, what lies here is ours
+        _clear(place, plan)
+        work = Work(
+            location, chosen.snapshot, place, options.dtype, options.codec, labels,
+            before=None if source is None else source.place,
+            kept=None if source is None else source.entries,
+        )  # fmt: skip
+        _make(work, group, plan, jobs, source, progress)
+        manifest = {
+            **_origin(group, chosen, options),
+            **write_tables(place, plan, options),
+        }
+        manifest["options"]["labels"] = label_manifest(place, plan, labels)
+        held.check()
+        write_manifest(place, manifest)
+    _tidy(place)
     return manifest
 
 
-def _ordered(table: pa.Table) -> pa.Table:
-    """Sort by split and sensor, keeping the version's own order of tiles within."""
-    ranks = [table[name].combine_chunks().indices.to_numpy() for name in ("sensor", "split")]
-    return table.take(np.lexsort(ranks)).combine_chunks()
-
-
-def _plan(table: pa.Table, size: int) -> Iterator[tuple[str, range]]:
-    """Yield each shard's name and its rows of the sorted table."""
-    split, sensor = (table[name].combine_chunks() for name in ("split", "sensor"))
-    key = split.indices.to_numpy().astype(np.int64) * 1000 + sensor.indices.to_numpy()
-    edges = [0, *(np.flatnonzero(np.diff(key)) + 1).tolist(), len(key)]
-    for start, stop in itertools.pairwise(edges):
-        stem = f"{split[start]}/{sensor[start]}"
-        for number, first in enumerate(range(start, stop, size)):
-            yield f"{stem}-{number:06d}.tar", range(first, min(first + size, stop))
-
-
-def _write_shard(
-    root: Path,
-    name: str,
+def _make(
+    work: Work,
     group: zarr.Group,
-    part: pa.Table,
-    sensors: SensorTable,
-    spans: list[Span],
-) -> dict[str, Any]:
-    (root / name).parent.mkdir(exist_ok=True)
-    with TarWriter(root / name) as tar:
-        for record, tile, valid in _tiles(group, part):
-            spectral = sensors.add(group, record, tile, valid)
-            spans.append(tar.add_array(f"{record['tile_id']}.tile.npy", tile))
-            meta = {**record, "spectral": spectral}
-            tar.add_bytes(f"{record['tile_id']}.meta.json", _json(meta))
-    split, file = name.split("/")
-    return {
-        "name": name,
-        "split": split,
-        "sensor": file.rpartition("-")[0],
-        "bytes": tar.bytes,
-        "sha256": tar.sha256,
-        "samples": len(part),
-    }
+    plan: Plan,
+    jobs: int,
+    source: Source | None,
+    progress: Progress | None,
+) -> None:
+    done, total = 0, len(plan.table)
+    for result in run(work, group, plan.tasks(), jobs):
+        if result.taken is not None and source is not None:
+            source.save_record(work, result)
+        done += result.samples
+        if progress:
+            progress(done, total)
 
 
-def _tiles(
-    group: zarr.Group, part: pa.Table
-) -> Iterator[tuple[dict[str, Any], np.ndarray, np.ndarray]]:
-    """Yield each tile's row, pixels (band, y, x) and mask (y, x), reading a few at a time."""
-    records = part.to_pylist()
-    scenes = [record["scene_id"] for record in records]
-    start = 0
-    while start < len(records):
-        stop = start
-        while stop < min(start + _READ_TILES, len(records)) and scenes[stop] == scenes[start]:
-            stop += 1
-        scene = subgroup(group, f"scenes/{scenes[start]}")
-        positions = np.array([record["position"] for record in records[start:stop]])
-        pixels, masks = (
-            np.asarray(array(scene, name).oindex[positions]) for name in ("tiles", "valid")
-        )
-        yield from zip(records[start:stop], pixels, masks, strict=True)
-        start = stop
+def _labels(options: ShardOptions, plan: Plan) -> Labels | None:
+    return None if options.labels is None else open_labels(options.labels, plan.spectra.numbers)
 
 
-def _origin(group: zarr.Group, version: Version, tiles_per_shard: int) -> dict[str, Any]:
+def _origin(group: zarr.Group, version: Version, options: ShardOptions) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "dataset": group.attrs["dataset"],
@@ -166,70 +137,63 @@ def _origin(group: zarr.Group, version: Version, tiles_per_shard: int) -> dict[s
         "recipe_hash": version.recipe_hash,
         "code_version": version.code_version,
         "tile_size": TILE_SIZE,
-        "tiles_per_shard": tiles_per_shard,
+        "tiles_per_shard": options.manifest()["tiles_per_shard"],
+        "options": options.manifest(),
     }
 
 
-def _write_index(
-    root: Path,
-    table: pa.Table,
-    shards: list[dict[str, Any]],
-    spans: list[Span],
-    sensors: SensorTable,
+def _same_set(
+    location: Location, place: Place, version: Version, options: ShardOptions
 ) -> dict[str, Any]:
-    number = np.repeat(np.arange(len(shards), dtype="i4"), [e["samples"] for e in shards])
-    names = pa.array([entry["name"] for entry in shards])
-    added = {
-        "shard": pa.DictionaryArray.from_arrays(pa.array(number), names),
-        "offset": pa.array([span.offset for span in spans], pa.int64()),
-        "length": pa.array([span.length for span in spans], pa.int64()),
-        "spectral": pa.array(sensors.rows, pa.int16()),
-    }
-    for name, column in added.items():
-        table = table.append_column(name, column)
-    partial = root / f"{INDEX}.tmp"
-    pq.write_table(table, partial, compression="zstd")
-    os.replace(partial, root / INDEX)
-    size = (root / INDEX).stat().st_size
-    return {"name": INDEX, "bytes": size, "sha256": file_sha256(root / INDEX)}
-
-
-def _write_manifest(root: Path, manifest: dict[str, Any]) -> None:
-    partial = root / f"{MANIFEST}.tmp"
-    partial.write_bytes(json.dumps(plain(manifest), indent=1, allow_nan=False).encode() + b"\n")
-    os.replace(partial, root / MANIFEST)
-    (root / _UNFINISHED).unlink()
-
-
-def _same_set(root: Path, version: Version, tiles_per_shard: int) -> dict[str, Any]:
-    manifest = open_shards(root, verify=True).manifest
-    expected = version.snapshot, tiles_per_shard
-    if (manifest["snapshot"], manifest["tiles_per_shard"]) != expected:
+    """Return the manifest of a finished set, read again, if it is what is wanted."""
+    out = place.root if isinstance(place, Folder) else str(place)
+    manifest = open_shards(out, verify=True).manifest
+    expected = options.manifest()
+    if options.labels is not None and manifest["options"]["labels"] is not None:
+        group = open_group(location, version.snapshot)
+        plan = make_plan(group, options, version.tag)
+        expected["labels"] = label_manifest(None, plan, _labels(options, plan))
+    got = manifest["options"]
+    if manifest["snapshot"] != version.snapshot or got != expected:
+        unlike = [name for name in expected if got.get(name) != expected[name]]
         raise SchemaError(
-            f"{root} holds {manifest['dataset']} {manifest['version']} with "
-            f"{manifest['tiles_per_shard']} tiles a shard, not {version.tag} with "
-            f"{tiles_per_shard}; name another folder, or remove this one"
+            f"{place} holds {manifest['dataset']} {manifest['version']}{_listed(got, unlike)}, "
+            f"not {version.tag}{_listed(expected, unlike)}; name another folder, or remove this one"
         )
-    (root / _UNFINISHED).unlink(missing_ok=True)
+    _tidy(place)
     return manifest
 
 
-def _prepare(root: Path) -> None:
-    """Make an empty folder of `root`, clearing what a run that was cut off left in it."""
-    files = [path for path in root.rglob("*") if not path.is_dir()] if root.exists() else []
-    others = [p for p in files if not _OURS.fullmatch(p.relative_to(root).as_posix())]
-    if files and others != [root / _UNFINISHED]:
+def _listed(options: dict[str, Any], names: list[str]) -> str:
+    return "".join(f", {name} {options.get(name)}" for name in names)
+
+
+def _refuse_others(place: Place) -> None:
+    """Refuse a place with files of which no run that was cut off says that they are its own.
+
+    Raises:
+        SchemaError: There are such files.
+    """
+    files = place.names()
+    ours = [name for name in files if name.startswith(f"{UNFINISHED}/")]
+    others = [name for name in files if not _OURS.fullmatch(name)]
+    if others or (files and not ours):
         raise SchemaError(
-            f"{root} must be a new or an empty folder, got files such as {files[0]}; name another"
+            f"{place} must be a new or an empty folder, got files such as {(others or files)[0]}; "
+            "name another"
         )
-    for path in files:
-        if path not in others:
-            path.unlink()
-    root.mkdir(parents=True, exist_ok=True)
-    (root / _UNFINISHED).touch()
 
 
-def _json(record: dict[str, Any]) -> bytes:
-    return json.dumps(
-        plain(record), sort_keys=True, separators=(",", ":"), allow_nan=False
-    ).encode()
+def _clear(place: Place, plan: Plan) -> None:
+    """Remove what a run that was cut off left and this one does not need."""
+    shards = [name for name, _ in plan.shards]
+    needed = {*shards, *map(record_name, shards)}
+    for name in place.names():
+        if name not in needed and name not in _KEPT:
+            place.remove(name)
+
+
+def _tidy(place: Place) -> None:
+    for name in place.names():
+        if name.startswith(f"{UNFINISHED}/"):
+            place.remove(name)

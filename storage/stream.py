@@ -4,61 +4,50 @@
     stream = Stream(shards, select(shards, split="train"), batch_size=64, bands=100, seed=0)
     for batch in stream: ...
 
-NumPy alone. The order is a permutation of the rows; the state is (epoch, position), where
-`position` counts samples over all ranks; only the bytes of a tile's band window are read.
+NumPy alone. The order is that of `storage.sequence`; the state is (epoch, position), where
+`position` counts samples over all ranks; only the bytes of a tile's band window are read. `ahead`
+reads the next batches meanwhile.
 """
 
-import os
-from collections import OrderedDict
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
+import functools
+import logging
+from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
 import numpy as np
 
+from storage.batches import Batch, Samples, too_many
+from storage.payloads import Payloads
+from storage.ranges import DamagedError
 from storage.schema import TILE_SIZE, SchemaError
-from storage.shardset import ShardSet, codes, open_shards, select
+from storage.sequence import Draws, Ends, Order, Source, Steps, order, packed, unpacked
+from storage.sequence import Sequence as Epochs
+from storage.shardset import ShardSet, open_shards, select
+from storage.windows import Windows, common_window
 
-__all__ = ["Batch", "ShardSet", "Stream", "open_shards", "order", "read_tile", "select"]
+__all__ = [
+    "Batch", "DamagedError", "Payloads", "ShardSet", "Stream", "open_shards", "order", "read_tile",
+    "select",
+]  # fmt: skip
 
-OPEN_FILES = 128
+logger = logging.getLogger(__name__)
+
+DAMAGED = 16
+"""Damaged samples that a stream leaves out before it stops."""
 _WORD = np.uint64
 
 
-@dataclass(frozen=True)
-class Batch:
-    """One rank's part of a global batch."""
-
-    tiles: np.ndarray
-    """(sample, band, y, x) in the stored dtype."""
-
-    band_start: np.ndarray
-    """First band of each sample's window (sample), counted from 0 in the sensor's list."""
-
-    wavelength: np.ndarray
-    """Of each sample's bands (sample, band) [nm], float32."""
-
-    rows: np.ndarray
-    """Index rows (sample)."""
-
-    tile_ids: list[str]
-    sensor: list[str]
-    epoch: int
-    position: int
-    """Samples of the epoch, over all ranks, that come before this global batch."""
-
-
 class Stream:
-    """An endless iterator of batches over some rows of a set of shards.
+    """An endless iterator of batches over some rows of one or several sets of shards.
 
-    An epoch gives every row once over all ranks, but for a tail that is shorter than a global
-    batch (`world * batch_size`): it is left out, so that all ranks make equally many steps. Of a
-    global batch, rank r takes samples r, r + world, r + 2 world, ...
+    An epoch gives every row once over all ranks (see `storage.sequence` for several sets). Of a
+    global batch, rank r takes samples r, r + world, r + 2 world, ...; all ranks make equally many
+    steps. A tile that cannot be read is left out of its batch, named in it and in the log; the
+    others stay where they are.
 
     Args:
-        shards: An opened set.
-        rows: Index rows to draw from, such as `select` returns.
+        shards: An opened set, or several.
+        rows: Index rows to draw from, such as `select` returns; of several sets, one array each.
         batch_size: Samples of one rank in a batch.
         bands: Width of the window of neighbouring bands, placed anew for each tile and epoch;
             None takes all bands.
@@ -67,6 +56,14 @@ class Stream:
         position: Where to begin in the epoch, see `state_dict`.
         rank: This process among `world`.
         world: Number of processes.
+        order: `global` or `shard`, see `storage.sequence.Sequence`; `window` likewise.
+        window: Shards that `shard` mixes.
+        weights: Of several sets, see `storage.sequence.Sequence`.
+        ends: `drop` or `pad`, see `storage.sequence.Steps`.
+        valid: Give the store's masks, too.
+        verify: Compare what is read with the sets' checksums.
+        damaged: Tiles that may be damaged before the stream stops.
+        payloads: Keeps what comes from a bucket on disk; None: nothing is kept.
 
     Raises:
         SchemaError: Rows whose tiles do not fit one batch (fewer bands than the window, other
@@ -75,8 +72,8 @@ class Stream:
 
     def __init__(
         self,
-        shards: ShardSet,
-        rows: np.ndarray,
+        shards: ShardSet | Sequence[ShardSet],
+        rows: np.ndarray | Sequence[np.ndarray],
         *,
         batch_size: int,
         bands: int | None,
@@ -85,33 +82,44 @@ class Stream:
         position: int = 0,
         rank: int = 0,
         world: int = 1,
+        order: Order = "global",
+        window: int = 16,
+        weights: Sequence[float] | None = None,
+        ends: Ends = "drop",
+        valid: bool = False,
+        verify: bool = True,
+        damaged: int = DAMAGED,
+        payloads: Payloads | None = None,
     ) -> None:
-        if not 0 <= rank < world or batch_size < 1:
-            raise ValueError(f"expected 0 <= rank < world, got {rank=} {world=} {batch_size=}")
-        self.shards = shards
-        self.rows = np.asarray(rows, dtype=np.int64)
-        self.batch_size, self.seed, self.rank, self.world = batch_size, seed, rank, world
-        self.epoch, self.position = epoch, position
-        if len(self.rows) < self._step:
-            raise SchemaError(
-                f"an epoch must have at least batch_size x world = {self._step} tiles, "
-                f"got {len(self.rows)}; take a smaller batch_size"
-            )
-        self.bands, self.dtype = _window(shards, self.rows, bands)
-        self._files = _Files(shards.root)
-        self._shard, self._shard_names = codes(shards, "shard")
-        self._sensor, self._sensor_names = codes(shards, "sensor")
-        self._offset = shards.index["offset"].to_numpy()
-        self._spectral = shards.index["spectral"].to_numpy()
-        self._wavelength = [
-            np.array(entry["wavelength"], np.float32) for entry in shards.manifest["spectral"]
-        ]
-        self._order: tuple[int, np.ndarray] | None = None
+        if not 0 <= rank < world:
+            raise ValueError(f"expected 0 <= rank < world, got {rank=} {world=}")
+        sets = [shards] if isinstance(shards, ShardSet) else list(shards)
+        chosen = [rows] if isinstance(shards, ShardSet) else list(rows)
+        if len(sets) != len(chosen):
+            raise ValueError(f"expected rows of each of {len(sets)} sets, got {len(chosen)}")
+        self._windows = [Windows(one, payloads, verify=verify, valid=valid) for one in sets]
+        self._rows = [np.asarray(some, np.int64) for some in chosen]
+        pairs = list(zip(self._windows, self._rows, strict=True))
+        self.bands, self.dtype = common_window(pairs, bands)
+        self._how = (seed, order, window, weights)
+        self._epochs = self._sequence()
+        self._steps = Steps(self._epochs.length, batch_size, world, ends)
+        self.seed, self.rank, self.epoch, self.position = seed, rank, epoch, position
+        self.skipped: list[str] = []
+        """Tiles that were damaged so far."""
+        self.damaged, self._valid = damaged, valid
+        self._worker, self._workers, self._turn = 0, 1, 0
+        self._draws: tuple[int, Draws] | None = None
 
     @property
     def steps_per_epoch(self) -> int:
         """Batches that each rank gets in a whole epoch."""
-        return len(self.rows) // self._step
+        return self._steps.left(0)
+
+    @property
+    def batch_size(self) -> int:
+        """Samples of one rank in a batch."""
+        return self._steps.batch_size
 
     def state_dict(self) -> dict[str, int]:
         """Return where the next batch begins; valid for any rank, world and batch size."""
@@ -119,22 +127,38 @@ class Stream:
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go to a state of this or another stream over the same rows and seed."""
-        self.epoch, self.position = state["epoch"], state["position"]
+        self.epoch, self.position, self._turn = state["epoch"], state["position"], 0
+
+    def share(self, worker: int, workers: int) -> None:
+        """Give from now on only each `workers`-th batch, beginning with number `worker`.
+
+        Workers that start from one state and take turns give the batches of one stream.
+        """
+        if not 0 <= worker < workers:
+            raise ValueError(f"expected 0 <= worker < workers, got {worker=} {workers=}")
+        self._worker, self._workers, self._turn = worker, workers, 0
 
     def __iter__(self) -> Iterator[Batch]:
         return self
 
     def __next__(self) -> Batch:
-        if self.position + self._step > len(self.rows):
-            self.epoch, self.position = self.epoch + 1, 0
-        epoch, position = self.epoch, self.position
-        drawn = self._permutation(epoch)[position + self.rank : position + self._step : self.world]
-        self.position += self._step
-        return self._read(self.rows[drawn], epoch, position)
+        while True:
+            epoch, position = self._steps.start(self.epoch, self.position)
+            self.epoch, self.position = epoch, position + self._steps.size
+            mine = self._turn % self._workers == self._worker
+            self._turn += 1
+            if mine:
+                return self._read(epoch, position)
+
+    def interrupt(self) -> None:
+        """Let a read in another thread that waits for a server fail at once; then `close`."""
+        for windows in self._windows:
+            windows.files.interrupt()
 
     def close(self) -> None:
         """Close the shards' files."""
-        self._files.close()
+        for windows in self._windows:
+            windows.files.close()
 
     def __enter__(self) -> Self:
         return self
@@ -142,46 +166,79 @@ class Stream:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    @property
-    def _step(self) -> int:
-        return self.batch_size * self.world
+    def __getstate__(self) -> dict[str, Any]:
+        # Another process draws its own epochs: a million rows are soon drawn and slowly sent.
+        rows = [packed(some) for some in self._rows]
+        return {**self.__dict__, "_draws": None, "_epochs": None, "_rows": rows}
 
-    def _permutation(self, epoch: int) -> np.ndarray:
-        if self._order is None or self._order[0] != epoch:
-            self._order = (epoch, order(len(self.rows), self.seed, epoch))
-        return self._order[1]
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._rows = [unpacked(some) for some in state["_rows"]]
+        self._epochs = self._sequence()
 
-    def _read(self, rows: np.ndarray, epoch: int, position: int) -> Batch:
-        spectra = [self._wavelength[number] for number in self._spectral[rows]]
-        room = np.array([len(wavelength) for wavelength in spectra]) - self.bands + 1
-        start = _band_starts(rows, room, self.seed, epoch)
-        shape = (len(rows), self.bands, TILE_SIZE, TILE_SIZE)
-        tiles = np.empty(shape, self.dtype)
-        band_bytes = TILE_SIZE**2 * self.dtype.itemsize
-        for i, (row, first) in enumerate(zip(rows.tolist(), start.tolist(), strict=True)):
-            name = self._shard_names[self._shard[row]]
-            self._files.read_into(name, int(self._offset[row]) + first * band_bytes, tiles[i])
-        windows = zip(spectra, start.tolist(), strict=True)
+    def _sequence(self) -> Epochs:
+        pairs = zip(self._windows, self._rows, strict=True)
+        sources = [Source(rows, windows.shard[rows]) for windows, rows in pairs]
+        return Epochs(sources, *self._how)
+
+    def _epoch(self, number: int) -> Draws:
+        if self._draws is None or self._draws[0] != number:
+            self._draws = None  # or two epochs would be in memory
+            self._draws = (number, self._epochs.draws(number))
+        return self._draws[1]
+
+    def _read(self, epoch: int, position: int) -> Batch:
+        places, padding = self._steps.places(position, self.rank)
+        draws = self._epoch(epoch)
+        source, rows, passes = (a[places] for a in (draws.source, draws.row, draws.epoch))
+        got = Samples.empty(len(rows), self.bands, self.dtype, valid=self._valid)
+        for number in np.unique(source).tolist():
+            mine = np.flatnonzero(source == number)
+            start = self._starts(number, rows[mine], passes[mine])
+            got.read(self._windows[number], mine, rows[mine], start)
+        good = np.array([error is None for error in got.errors])
+        damaged = self._count(got)
+        kept = got if not damaged else got.take(np.flatnonzero(good))
         return Batch(
-            tiles=tiles,
-            band_start=start,
-            wavelength=np.stack([w[first : first + self.bands] for w, first in windows]),
-            rows=rows,
-            tile_ids=self.shards.index["tile_id"].take(rows).to_pylist(),
-            sensor=[self._sensor_names[code] for code in self._sensor[rows]],
+            tiles=kept.tiles,
+            band_start=kept.start,
+            wavelength=kept.wavelength,
+            rows=rows[good],
+            tile_ids=kept.names,
+            sensor=kept.sensor,
             epoch=epoch,
             position=position,
+            source=source[good],
+            padding=padding[good],
+            valid=kept.valid,
+            damaged=damaged,
+            after={"epoch": epoch, "position": position + self._steps.size},
         )
 
+    def _starts(self, number: int, rows: np.ndarray, passes: np.ndarray) -> np.ndarray:
+        """Return each row's first band, a function of (seed, pass, set, row) and nothing else."""
+        lengths = [len(wavelength) for wavelength in self._windows[number].spectra(rows)]
+        room = (np.array(lengths) - self.bands + 1).astype(_WORD)
+        start = np.empty(len(rows), np.int64)
+        for own in np.unique(passes).tolist():
+            here = passes == own
+            entropy = [self.seed, own, 1, *([number] if number else [])]
+            word = np.random.SeedSequence(entropy).generate_state(1, np.uint64)
+            start[here] = _mix(_mix(word) + rows[here].astype(_WORD)) % room[here]
+        return start
 
-def order(count: int, seed: int, epoch: int) -> np.ndarray:
-    """Return the permutation of `count` samples in an epoch, the same on every machine.
-
-    Sorts the raw words of a bit generator, which NumPy keeps the same in all its versions; the
-    methods of its `Generator` are free to change.
-    """
-    words = np.random.Philox(np.random.SeedSequence([seed, epoch])).random_raw(count)
-    return np.argsort(words, kind="stable")
+    def _count(self, got: "Samples") -> tuple[str, ...]:
+        """Return the damaged tiles of a batch; say so, and stop when there were too many."""
+        names = []
+        for name, error in zip(got.names, got.errors, strict=True):
+            if error is not None:
+                names.append(name)
+                logger.warning("%s is left out: %s", name, error)
+        self.skipped += names
+        if len(self.skipped) > self.damaged:
+            last = next(error for error in reversed(got.errors) if error is not None)
+            raise too_many(self.skipped, self.damaged, str(last)) from last
+        return tuple(names)
 
 
 def read_tile(
@@ -190,7 +247,8 @@ def read_tile(
     """Read one tile's window (band, y, x) in the stored dtype, and no other bytes of its shard.
 
     Raises:
-        SchemaError: The window goes beyond the sensor's bands, or the shard is cut short.
+        SchemaError: The window goes beyond the sensor's bands.
+        DamagedError: The bytes are not there, or not what they were.
     """
     sensor = shards.manifest["sensors"][shards.index["sensor"][row].as_py()]
     total = len(sensor["band"])
@@ -199,85 +257,16 @@ def read_tile(
         raise SchemaError(
             f"a window must lie in the tile's {total} bands, got {count} from {band_start}"
         )
-    dtype = np.dtype(sensor["dtype"])
-    tile = np.empty((count, TILE_SIZE, TILE_SIZE), dtype)
-    offset = shards.index["offset"][row].as_py() + band_start * TILE_SIZE**2 * dtype.itemsize
-    files = _Files(shards.root)
-    try:
-        files.read_into(shards.index["shard"][row].as_py(), offset, tile)
-    finally:
-        files.close()
+    tile = np.empty((count, TILE_SIZE, TILE_SIZE), np.dtype(sensor["dtype"]))
+    (error,) = _windows(shards).read([row], [band_start], [tile])
+    if error is not None:
+        raise error
     return tile
 
 
-class _Files:
-    """The shards' files that were read last, open."""
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self._open: OrderedDict[str, int] = OrderedDict()
-
-    def read_into(self, name: str, offset: int, target: np.ndarray) -> None:
-        """Fill `target` (contiguous) with the bytes at `offset`."""
-        view = memoryview(target).cast("B")
-        done = 0
-        while done < len(view):
-            got = os.preadv(self._file(name), [view[done:]], offset + done)
-            if not got:
-                raise SchemaError(
-                    f"{self._root / name} ends before byte {offset + len(view)}: cut short since "
-                    "it was opened; write the set again with `hypersigma-data shards`"
-                )
-            done += got
-
-    def close(self) -> None:
-        while self._open:
-            os.close(self._open.popitem()[1])
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # Another process opens its own.
-        return _Files, (self._root,)
-
-    def __del__(self) -> None:
-        self.close()
-
-    def _file(self, name: str) -> int:
-        if name not in self._open:
-            if len(self._open) >= OPEN_FILES:
-                os.close(self._open.popitem(last=False)[1])
-            self._open[name] = os.open(self._root / name, os.O_RDONLY)
-        self._open.move_to_end(name)
-        return self._open[name]
-
-
-def _window(shards: ShardSet, rows: np.ndarray, bands: int | None) -> tuple[int, np.dtype[Any]]:
-    """Return the bands and the dtype of a batch, checked against all sensors of the rows."""
-    sensor, names = codes(shards, "sensor")
-    chosen = {
-        names[code]: shards.manifest["sensors"][names[code]] for code in np.unique(sensor[rows])
-    }
-    widths = {name: len(entry["band"]) for name, entry in chosen.items()}
-    dtypes = {name: entry["dtype"] for name, entry in chosen.items()}
-    if len(set(dtypes.values())) > 1:
-        raise SchemaError(f"tiles of a batch must have one dtype, got {dtypes}; select a sensor")
-    if bands is None and len(set(widths.values())) > 1:
-        raise SchemaError(
-            f"tiles of a batch must have equally many bands, got {widths}; "
-            "give `bands`, or select a sensor"
-        )
-    count = min(widths.values()) if bands is None else bands
-    if not 1 <= count <= min(widths.values()):
-        raise SchemaError(
-            f"bands must be from 1 to {min(widths.values())}, got {count}; "
-            f"the sensors of the selection have {widths}"
-        )
-    return count, np.dtype(next(iter(dtypes.values())))
-
-
-def _band_starts(rows: np.ndarray, room: np.ndarray, seed: int, epoch: int) -> np.ndarray:
-    """Return each row's first band in [0, room), a hash of (seed, epoch, row) and nothing else."""
-    words = np.random.SeedSequence([seed, epoch, 1]).generate_state(1, np.uint64)
-    return (_mix(_mix(words) + rows.astype(_WORD)) % room.astype(_WORD)).astype(np.int64)
+@functools.lru_cache(maxsize=4)
+def _windows(shards: ShardSet) -> Windows:
+    return Windows(shards)
 
 
 def _mix(words: np.ndarray) -> np.ndarray:

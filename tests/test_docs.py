@@ -54,6 +54,14 @@ def test_catalogue(tmp_path):
 
 
 @pytest.mark.slow
+def test_shards(tmp_path):
+    commands = run_page(ROOT / "docs/shards.md", tmp_path)
+    assert len(commands) >= 10
+    assert (tmp_path / "v2/manifest.json").is_file()
+    assert any(path.stat().st_nlink > 1 for path in (tmp_path / "again").rglob("*.tar"))
+
+
+@pytest.mark.slow
 def test_splits(tmp_path):
     commands = run_page(ROOT / "docs/splits.md", tmp_path)
     assert len(commands) == 9

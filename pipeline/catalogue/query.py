@@ -1,10 +1,12 @@
 """Which tiles of a version meet a condition, asked in SQL and answered by DuckDB in memory."""
 
+import functools
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import zarr
@@ -12,6 +14,7 @@ import zarr
 from storage.export import pinned, scene_table, tile_table, write_table
 from storage.location import Location
 from storage.schema import SchemaError
+from storage.shardoptions import Condition
 
 SHOWN = ("tile_id", "sensor", "split", "lon", "lat", "cloud_fraction", "snr")
 """Columns of a result that names none, as far as the version has them."""
@@ -20,6 +23,7 @@ _OF_SCENES = (
     "crs", "product",
 )  # fmt: skip
 _SUFFIX = "_fraction"
+_NUMBER = "row_number_"
 _LOCKED: dict[str, str | bool | int | float | list[str]] = {
     "enable_external_access": "false",
     "autoload_known_extensions": "false",
@@ -64,6 +68,11 @@ def query(
     return _filtered(tiles, condition, short, wanted, limit)
 
 
+def condition(text: str) -> Condition:
+    """Return a condition, as `query` understands it, for a set of shards."""
+    return Condition(text, functools.partial(_rows, text))
+
+
 def save(table: pa.Table, path: Path) -> None:
     """Write a result as the file's name says, `.parquet` or `.csv`.
 
@@ -79,17 +88,25 @@ def save(table: pa.Table, path: Path) -> None:
         pa.csv.write_csv(table, path)
 
 
+def _rows(text: str, group: zarr.Group, index: pa.Table) -> np.ndarray:
+    """Return the rows (int64) of a version's index that meet a condition, ascending."""
+    if set(re.findall(r"\w+", text.lower())) & set(_OF_SCENES):
+        index = _with_scenes(group, index)
+    found = _filtered(index, text, _short_names(index.column_names), [_NUMBER], None)
+    return np.asarray(found[_NUMBER].to_numpy())
+
+
 def _filtered(
     tiles: pa.Table, condition: str, short: dict[str, str], wanted: list[str], limit: int | None
 ) -> pa.Table:
     with duckdb.connect(config=_LOCKED) as connection:
-        connection.register("tiles", tiles.append_column("row_number_", _numbers(len(tiles))))
+        connection.register("tiles", tiles.append_column(_NUMBER, _numbers(len(tiles))))
         named = ", ".join(f'"{name}" AS "{mask}"' for mask, name in short.items())
         everything = connection.query(f"SELECT *{', ' + named if named else ''} FROM tiles")  # noqa: S608 (our own column names)
         connection.execute("SET lock_configuration = true")
         try:
             # An expression alone is parsed here: no second statement, no clause of its own.
-            found = everything.filter(condition).order("row_number_")
+            found = everything.filter(condition).order(_NUMBER)
             found = found.limit(limit) if limit is not None else found
             return found.project(", ".join(f'"{name}"' for name in wanted)).to_arrow_table()
         except duckdb.Error as error:

@@ -10,12 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 import webdataset
 
-from storage import shards, store
+from storage import shards, shardtables, shardwork, store
 from storage.index import read_index
+from storage.moments import merge, no_moments, tile_moments, whole_moments
 from storage.schema import SchemaError
-from storage.shards import write_shards
+from storage.shards import ShardOptions, write_shards
 from storage.shardset import open_shards, select
-from storage.statistics import merge, no_moments, tile_moments
 from storage.stream import read_tile
 from tests.storage.tiles import build, make_store, make_tiles
 
@@ -36,7 +36,7 @@ def made(tmp_path_factory, scenes):
     """A store with a version and its shards, for tests that only look."""
     folder = tmp_path_factory.mktemp("made")
     build(make_store(folder / "store"), *scenes)
-    write_shards(folder / "store", folder / "out", tiles_per_shard=4)
+    write_shards(folder / "store", folder / "out", options=ShardOptions(tiles_per_shard=4))
     return folder
 
 
@@ -117,7 +117,8 @@ def test_manifest_agrees_with_the_files_and_the_version(made, out, scenes):
     assert (manifest["version"], manifest["snapshot"]) == ("v1", version.snapshot)
     assert (manifest["dataset"], manifest["recipe_hash"]) == ("demo", "abc")
     got = digests(out)
-    for entry in [*manifest["shards"], manifest["index"]]:
+    tables = [manifest[name] for name in ("index", "checksums", "masks", "sums")]
+    for entry in [*manifest["shards"], *tables]:
         assert got.pop(entry["name"]) == entry["sha256"]
         assert (out / entry["name"]).stat().st_size == entry["bytes"]
     assert set(got) == {"manifest.json"}
@@ -184,22 +185,39 @@ def test_moments_of_parts_are_moments_of_the_whole():
     np.testing.assert_allclose(total.std, np.nanstd(masked, (0, 2, 3)), rtol=1e-9)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_sums_of_integers_are_the_moments_of_the_same_pixels(seed):
+    rng = np.random.default_rng(seed)
+    tile = rng.choice([-32768, -32767, -5, 0, 7, 32767], (3, 64, 64)).astype("i2")
+    valid = rng.random((64, 64)) < 0.5
+    count, total, squares = whole_moments(tile, valid)
+    expected = tile_moments(tile, valid)
+    np.testing.assert_array_equal(count, expected.count)
+    np.testing.assert_allclose(total / count, expected.mean, rtol=1e-12)
+    np.testing.assert_allclose(squares - total / count * total, expected.squares, rtol=1e-12)
+
+
 def test_same_version_same_bytes(own, out):
     build(store.open_repository(own / "store"), make_tiles("later"))
-    write_shards(own / "store", own / "again", version="v1", tiles_per_shard=4)
+    write_shards(
+        own / "store", own / "again", version="v1", options=ShardOptions(tiles_per_shard=4)
+    )
     assert digests(own / "again") == digests(out)
 
 
 def test_a_finished_set_is_left_as_it_is(own):
     location, out = own / "store", own / "out"
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
-    assert write_shards(location, out, tiles_per_shard=4) == open_shards(out).manifest
+    assert (
+        write_shards(location, out, options=ShardOptions(tiles_per_shard=4))
+        == open_shards(out).manifest
+    )
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
     build(store.open_repository(location), make_tiles("later"))
-    with pytest.raises(SchemaError, match="holds demo v1 with 4 tiles a shard, not v2"):
-        write_shards(location, out, tiles_per_shard=4)
-    with pytest.raises(SchemaError, match="name another folder"):
-        write_shards(location, out, version="v1", tiles_per_shard=8)
+    with pytest.raises(SchemaError, match="holds demo v1, not v2; name another"):
+        write_shards(location, out, options=ShardOptions(tiles_per_shard=4))
+    with pytest.raises(SchemaError, match="tiles_per_shard 4, not v1, tiles_per_shard 8;"):
+        write_shards(location, out, version="v1", options=ShardOptions(tiles_per_shard=8))
 
 
 def test_a_folder_with_other_files_is_refused(repo, location, tmp_path):
@@ -211,27 +229,39 @@ def test_a_folder_with_other_files_is_refused(repo, location, tmp_path):
     assert (tmp_path / "mine" / "train" / "hyperion-000000.tar").read_text() == "precious"
 
 
-@pytest.mark.parametrize("moment", ["_write_manifest", "_write_index", "_tiles"])
+@pytest.mark.parametrize(
+    ("module", "moment", "call"),
+    [
+        (shards, "_tidy", 0),
+        (shards, "write_manifest", 0),
+        (shardtables, "_write_index", 0),
+        (shardwork, "save_record", 0),
+        (shardwork, "save_record", 3),
+        (shardwork, "_add_tile", 0),
+        (shardwork, "_add_tile", 3),
+    ],
+)
 def test_a_run_that_was_cut_off_is_no_set_and_starts_anew(
-    repo, location, tmp_path, monkeypatch, moment
+    repo, location, tmp_path, monkeypatch, module, moment, call
 ):
     build(repo, make_tiles(count=9))
-    write_shards(location, tmp_path / "whole", tiles_per_shard=2)
-    original = getattr(shards, moment)
+    write_shards(location, tmp_path / "whole", options=ShardOptions(tiles_per_shard=2))
+    original = getattr(module, moment)
     with monkeypatch.context() as patch:
         calls = iter(range(10))
 
         def crash(*args):
-            if moment != "_tiles" or next(calls) == 2:
+            if next(calls) == call:
                 raise KeyboardInterrupt
             return original(*args)
 
-        patch.setattr(shards, moment, crash)
+        patch.setattr(module, moment, crash)
         with pytest.raises(KeyboardInterrupt):
-            write_shards(location, tmp_path / "out", tiles_per_shard=2)
-    with pytest.raises(SchemaError, match=r"no manifest\.json"):
-        open_shards(tmp_path / "out")
-    write_shards(location, tmp_path / "out", tiles_per_shard=2)
+            write_shards(location, tmp_path / "out", options=ShardOptions(tiles_per_shard=2))
+    if moment != "_tidy":
+        with pytest.raises(SchemaError, match=r"no manifest\.json"):
+            open_shards(tmp_path / "out")
+    write_shards(location, tmp_path / "out", options=ShardOptions(tiles_per_shard=2))
     assert digests(tmp_path / "out") == digests(tmp_path / "whole")
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from storage.schema import SchemaError
-from storage.shards import write_shards
-from storage.stream import Stream, open_shards, order, select
-from tests.storage.tiles import build, make_store, make_tiles
+from storage.stream import DamagedError, Stream, order, select
+from tests.storage.sets import make_set
+from tests.storage.tiles import make_tiles
 
 SCENES = {
     "h1": (30, 5, "hyperion", 0.0),
@@ -28,9 +28,7 @@ def scenes():
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory, scenes):
     folder = tmp_path_factory.mktemp("stream")
-    build(make_store(folder / "store"), *scenes.values())
-    write_shards(folder / "store", folder / "out", tiles_per_shard=8)
-    return open_shards(folder / "out")
+    return make_set(folder, *scenes.values())
 
 
 def take(stream, count):
@@ -179,10 +177,7 @@ def test_only_the_windows_bytes_are_read(shards, monkeypatch):
 
 
 def test_bands_outside_the_window_may_be_garbage(tmp_path):
-    tiles = make_tiles("s", 6, bands=5)
-    build(make_store(tmp_path / "store"), tiles)
-    write_shards(tmp_path / "store", tmp_path / "out")
-    shards = open_shards(tmp_path / "out")
+    shards = make_set(tmp_path, make_tiles("s", 6, bands=5))
     clean = next(Stream(shards, select(shards), batch_size=6, bands=2, seed=4))
     for row, first in zip(clean.rows.tolist(), clean.band_start.tolist(), strict=True):
         path = shards.root / shards.index["shard"][row].as_py()
@@ -216,17 +211,17 @@ def test_windows_that_do_not_fit_are_refused(shards):
 
 
 def test_a_shard_cut_short_while_reading_is_said_in_words(tmp_path):
-    build(make_store(tmp_path / "store"), make_tiles("s", 6))
-    write_shards(tmp_path / "store", tmp_path / "out")
-    shards = open_shards(tmp_path / "out")
+    shards = make_set(tmp_path, make_tiles("s", 6))
     for entry in shards.manifest["shards"]:
         os.truncate(shards.root / entry["name"], 700)
-    with pytest.raises(SchemaError, match="cut short"):
-        next(Stream(shards, select(shards), batch_size=6, bands=4, seed=0))
+    with pytest.raises(DamagedError, match="cut short"):
+        next(Stream(shards, select(shards), batch_size=6, bands=4, seed=0, damaged=5))
+    batch = next(Stream(shards, select(shards), batch_size=6, bands=4, seed=0, damaged=6))
+    assert (batch.tiles.shape, batch.tile_ids, len(batch.damaged)) == ((0, 4, 64, 64), [], 6)
 
 
 def test_few_files_are_open_at_once(shards, monkeypatch):
-    monkeypatch.setattr("storage.stream.OPEN_FILES", 2)
+    monkeypatch.setattr("storage.ranges.OPEN_FILES", 2)
     stream = Stream(shards, select(shards), batch_size=6, bands=2, seed=0)
     take(stream, 9)
     assert open_files_below(shards.root) == 2
@@ -236,9 +231,8 @@ def test_few_files_are_open_at_once(shards, monkeypatch):
 
 def open_files_below(folder):
     links = [Path("/proc/self/fd") / name for name in os.listdir("/proc/self/fd")]
-    return sum(
-        str(os.readlink(link)).startswith(f"{folder}/") for link in links if link.is_symlink()
-    )
+    found = [str(os.readlink(link)) for link in links if link.is_symlink()]
+    return sum(name.startswith(f"{folder}/") and name.endswith(".tar") for name in found)
 
 
 def test_a_stream_travels_to_another_process(shards):

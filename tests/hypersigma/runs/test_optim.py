@@ -1,4 +1,4 @@
-"""Parameter groups, the learning-rate curve, the prefetch thread, checkpoints by themselves."""
+"""Parameter groups, the learning-rate curve, what is made ahead, checkpoints by themselves."""
 
 import math
 import threading
@@ -10,7 +10,7 @@ from torch import nn
 from hypersigma import checkpoint
 from hypersigma.checkpoint import CheckpointError
 from hypersigma.optim import OptimConfig, adamw, learning_rate
-from hypersigma.prefetch import prefetch
+from storage.ahead import ahead
 
 
 def rate(step, **changes):
@@ -36,24 +36,24 @@ def test_vectors_do_not_decay():
     assert [p.shape for p in plain["params"]] == [(4,), (4,)]  # the frozen bias is in neither
 
 
-def test_prefetch_keeps_order_and_passes_errors_on():
+def test_what_is_made_ahead_keeps_order_and_passes_errors_on():
     def source():
         yield from range(5)
         raise KeyError("gone")
 
-    with prefetch(source()) as items:
+    with ahead(source()) as items:
         assert [next(items) for _ in range(5)] == list(range(5))
         with pytest.raises(KeyError, match="gone"):
             next(items)
 
 
-def test_prefetch_ends_with_its_source_and_leaves_no_thread():
-    with prefetch(iter([1, 2])) as items:
+def test_what_is_made_ahead_ends_with_its_source_and_leaves_no_thread():
+    with ahead(iter([1, 2])) as items:
         assert list(items) == [1, 2]
     endless = iter(int, 1)
-    with prefetch(endless) as items:
+    with ahead(endless) as items:
         next(items)
-    assert not [thread for thread in threading.enumerate() if thread.name == "prefetch"]
+    assert not [thread for thread in threading.enumerate() if thread.name == "ahead"]
 
 
 def test_checkpoint_comes_back_bit_by_bit(tmp_path):

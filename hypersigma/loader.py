@@ -1,0 +1,248 @@
+"""Tiles to torch, read by this process or by workers; same batches, same order, same state.
+
+    with TileLoader(Stream(shards, rows, batch_size=64, bands=100, seed=0), workers=2) as loader:
+        for batch in loader:
+            x = batch.stored.to("cuda", non_blocking=True)   # int16: cast and scale there
+            ...
+        torch.save(loader.state_dict(), ...)
+
+Which tiles, which bands and which symmetry are functions of the seed and the place in the stream
+alone. Shape letters: B batch, C bands, H rows, W columns.
+"""
+
+import atexit
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from hypersigma.orphans import end_with_parent
+from storage.ahead import AHEAD_BYTES, ahead
+from storage.batches import Batch, too_many
+from storage.schema import TILE_SIZE
+from storage.stream import Stream
+
+type Method = Literal["forkserver", "spawn", "fork"]
+
+SYMMETRIES = 8
+"""Quarter turns with and without a flip."""
+_WAITING = 32
+"""Batches that may wait in a worker: each holds some file descriptors, of which a process may have
+1,024."""
+_END_SECONDS = 2.0
+"""How long workers may take to end by themselves."""
+
+
+@dataclass(frozen=True)
+class TileBatch:
+    """Tiles as stored, augmented, and where their bands are."""
+
+    stored: Tensor
+    """(B, C, H, W)"""
+    wavelength: Tensor
+    """Band centres (B, C) [nm]."""
+    sensor: list[str]
+    band_start: Tensor
+    """First band of each window (B), counted from 0."""
+    tile_ids: list[str]
+    valid: Tensor | None
+    """The store's mask (B, H, W), turned as the tiles; None if the stream has none."""
+    padding: Tensor
+    """Tiles that complete an epoch and were given before (B)."""
+    damaged: tuple[str, ...]
+    """Tiles that could not be read and are left out."""
+    after: dict[str, int]
+    """State of the stream to go on from after this batch."""
+
+    def pin_memory(self) -> Self:
+        """Return it in page-locked memory, from which a GPU copies beside its work."""
+        return replace(
+            self,
+            stored=self.stored.pin_memory(),
+            wavelength=self.wavelength.pin_memory(),
+            band_start=self.band_start.pin_memory(),
+            valid=None if self.valid is None else self.valid.pin_memory(),
+        )
+
+
+class TileLoader:
+    """An endless iterator of a stream's batches.
+
+    Workers take turns, so that the order is the stream's whatever their number. The state is that
+    of the batch that was taken last: what workers have read since is read again after a resume.
+
+    Args:
+        stream: Where to read; goes on from its state.
+        workers: Processes that read; 0: a thread of this one.
+        method: How they are started. `fork` is refused by the first read from a bucket if this
+            process had read from one before.
+        augment: Turn and flip each tile.
+        most: Bytes of batches that wait, over all workers.
+        pin: Give batches in page-locked memory.
+
+    Raises:
+        DamagedError: More tiles are damaged than the stream may leave out, over all workers.
+        RuntimeError: A worker was killed.
+    """
+
+    def __init__(
+        self,
+        stream: Stream,
+        *,
+        workers: int = 0,
+        method: Method = "forkserver",
+        augment: bool = False,
+        most: int = AHEAD_BYTES,
+        pin: bool = False,
+    ) -> None:
+        self.stream, self._augment = stream, augment
+        self._workers, self._method, self._most, self._pin = workers, method, most, pin
+        self._state = stream.state_dict()
+        self._running: Iterator[TileBatch] | None = None
+        self._open = ExitStack()
+        self.skipped: list[str] = []
+        """Tiles that were damaged so far."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches in a whole epoch."""
+        return self.stream.steps_per_epoch
+
+    def state_dict(self) -> dict[str, int]:
+        """Return the state after the batch that was taken last."""
+        return dict(self._state)
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go to a state of this or another stream over the same rows and seed."""
+        self.close()
+        self._state = dict(state)
+
+    def close(self) -> None:
+        """End workers and threads; the next batch starts them again."""
+        self._running = None
+        self._open.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[TileBatch]:
+        return self
+
+    def __next__(self) -> TileBatch:
+        if self._running is None:
+            self.stream.load_state_dict(self._state)
+            self._running = self._by_workers() if self._workers else self._by_thread()
+        batch = next(self._running)
+        self._state = batch.after
+        self.skipped += batch.damaged
+        if len(self.skipped) > self.stream.damaged:
+            self.close()
+            raise too_many(self.skipped, self.stream.damaged)
+        return batch
+
+    def _by_thread(self) -> Iterator[TileBatch]:
+        made = (_batch(got, self.stream.seed, augment=self._augment) for got in self.stream)
+        self._open.callback(self.stream.close)
+        batches = self._open.enter_context(ahead(made, most=self._most, size=_bytes))
+        self._open.callback(self.stream.interrupt)
+        return (batch.pin_memory() for batch in batches) if self._pin else batches
+
+    def _by_workers(self) -> Iterator[TileBatch]:
+        tile = self.stream.bands * TILE_SIZE**2 * self.stream.dtype.itemsize
+        size = self.stream.batch_size * tile
+        loader = DataLoader(
+            _Turns(self.stream, augment=self._augment),
+            batch_size=None,
+            num_workers=self._workers,
+            multiprocessing_context=self._method,
+            prefetch_factor=min(max(1, self._most // size // self._workers), _WAITING),
+            pin_memory=self._pin,
+            worker_init_fn=_begin,
+        )
+        batches = iter(loader)
+        self._open.callback(_end, batches)
+        return batches
+
+
+class _Turns(IterableDataset[TileBatch]):
+    """In a worker: its share of the stream's batches."""
+
+    def __init__(self, stream: Stream, *, augment: bool) -> None:
+        self._stream, self._augment = stream, augment
+
+    def __iter__(self) -> Iterator[TileBatch]:
+        worker = get_worker_info()
+        if worker is not None:
+            self._stream.share(worker.id, worker.num_workers)
+        for got in self._stream:
+            yield _batch(got, self._stream.seed, augment=self._augment)
+
+
+def turn(tile: Tensor, number: int) -> Tensor:
+    """Apply one of the eight symmetries of the square to the last two axes; 0 changes nothing."""
+    turned = tile.rot90(number % 4, dims=(-2, -1))
+    return turned.flip(-1) if number >= 4 else turned
+
+
+def _batch(got: Batch, seed: int, *, augment: bool) -> TileBatch:
+    tiles = torch.from_numpy(got.tiles)
+    valid = None if got.valid is None else torch.from_numpy(got.valid)
+    if augment and len(tiles):
+        rng = np.random.default_rng([seed, got.epoch, got.position])
+        turns = rng.integers(0, SYMMETRIES, size=len(tiles)).tolist()
+        tiles = torch.stack([turn(tile, n) for tile, n in zip(tiles, turns, strict=True)])
+        if valid is not None:
+            valid = torch.stack([turn(mask, n) for mask, n in zip(valid, turns, strict=True)])
+    return TileBatch(
+        stored=tiles,
+        wavelength=torch.from_numpy(got.wavelength),
+        sensor=got.sensor,
+        band_start=torch.from_numpy(got.band_start),
+        tile_ids=got.tile_ids,
+        valid=valid,
+        padding=torch.from_numpy(got.padding),
+        damaged=got.damaged,
+        after=got.after,
+    )
+
+
+def _bytes(batch: TileBatch) -> int:
+    return batch.stored.nbytes
+
+
+def _begin(_worker: int) -> None:
+    end_with_parent()
+    # A spawned worker is taken down with its interpreter, while torch's own thread may be sending a
+    # batch: which aborts it now and then.
+    atexit.register(os._exit, 0)
+    torch.set_num_threads(1)
+
+
+def _end(batches: Any) -> None:
+    # A DataLoader ends its workers when its iterator is forgotten; here it is wanted now. It waits
+    # 5 s for each in turn, which one that waits for a server would need.
+    if (end := getattr(batches, "_shutdown_workers", None)) is None:
+        return
+    late = threading.Timer(_END_SECONDS, lambda: [w.terminate() for w in batches._workers])
+    late.daemon = True
+    late.start()
+    # What a worker does at its end, or that it was ended, is no matter to batches that were taken.
+    with suppress(RuntimeError):
+        end()
+    late.cancel()

@@ -1,0 +1,201 @@
+"""Tiles by worker processes: the stream's own batches, whatever starts, stops or kills them."""
+
+import multiprocessing
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import psutil
+import pytest
+import torch
+
+from hypersigma.loader import TileLoader, turn
+from storage.stream import DamagedError, Stream, open_shards, select
+from tests.storage.sets import damage, make_set
+from tests.storage.tiles import make_tiles
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("loader")
+    return make_set(folder, make_tiles("a", 30), make_tiles("b", 13))
+
+
+def stream(shards, **more):
+    return Stream(shards, select(shards), **{"batch_size": 4, "bands": 2, "seed": 1} | more)
+
+
+def take(batches, count):
+    return [next(batches) for _ in range(count)]
+
+
+@pytest.mark.parametrize(("workers", "method"),
+                         [(0, "spawn"), (1, "fork"), (2, "forkserver"), (2, "spawn")])  # fmt: skip
+def test_workers_give_the_streams_own_batches_and_go_on_anywhere(shards, workers, method):
+    expected = take(stream(shards), 25)
+    with TileLoader(stream(shards), workers=workers, method=method) as loader:
+        for batch, plain in zip(take(loader, 12), expected, strict=False):
+            np.testing.assert_array_equal(batch.stored.numpy(), plain.tiles)
+            np.testing.assert_array_equal(batch.wavelength.numpy(), plain.wavelength)
+            assert (batch.tile_ids, batch.sensor) == (plain.tile_ids, plain.sensor)
+        state = loader.state_dict()
+    assert state == expected[11].after
+    other = 2 if workers != 2 else 0
+    with TileLoader(stream(shards), workers=other) as loader:
+        loader.load_state_dict(state)
+        found = [batch.tile_ids for batch in take(loader, 12)]
+    assert found == [plain.tile_ids for plain in expected[12:24]]
+    assert not multiprocessing.active_children() or method != "spawn"
+
+
+def test_tiles_and_masks_are_turned_alike_and_the_same_after_a_resume(shards):
+    plain = take(stream(shards, valid=True), 6)
+    with TileLoader(stream(shards, valid=True), augment=True) as loader:
+        turned = take(loader, 6)
+        loader.load_state_dict(plain[2].after)
+        again = take(loader, 3)
+    kinds = set()
+    for batch, flat in zip(turned, plain, strict=True):
+        for number, tile in enumerate(torch.from_numpy(flat.tiles)):
+            same = [k for k in range(8) if torch.equal(turn(tile, k), batch.stored[number])]
+            mask = torch.from_numpy(flat.valid[number])
+            assert any(torch.equal(turn(mask, k), batch.valid[number]) for k in same)
+            kinds.update(same)
+    assert len(kinds) > 4
+    for a, b in zip(again, turned[3:], strict=True):
+        assert torch.equal(a.stored, b.stored)
+        assert torch.equal(a.valid, b.valid)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_too_many_damaged_tiles_end_it_over_all_workers(shards, tmp_path, workers):
+    shutil.copytree(shards.root, tmp_path / "out")
+    own = open_shards(tmp_path / "out")
+    rows = select(own)[::3]
+    for row in rows[:6].tolist():
+        damage(own, row)
+    with TileLoader(stream(own, batch_size=5, bands=None), workers=workers) as loader:
+        batches = take(loader, loader.steps_per_epoch)
+        lost = {name for batch in batches for name in batch.damaged}
+        assert set(loader.skipped) == lost
+        given = [name for batch in batches for name in batch.tile_ids]
+        assert not lost & set(given)
+        assert len(given) + len(loader.skipped) == 40
+        assert len(lost) >= 4
+    with (
+        TileLoader(stream(own, batch_size=5, bands=None, damaged=2), workers=workers) as loader,
+        pytest.raises(DamagedError, match="expected at most 2; such as"),
+    ):
+        take(loader, loader.steps_per_epoch)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_mixed_sets_come_through_with_masks_and_padding(shards, tmp_path, workers):
+    other = make_set(tmp_path, make_tiles("c", 9))
+    sets = [shards, other]
+    how = {"batch_size": 5, "bands": 2, "seed": 4, "order": "shard", "window": 2, "ends": "pad",
+           "valid": True, "weights": [1, 2]}  # fmt: skip
+    mixed = Stream(sets, [select(one) for one in sets], **how)
+    plain = take(Stream(sets, [select(one) for one in sets], **how), 24)
+    with TileLoader(mixed, workers=workers, method="fork", pin=False) as loader:
+        assert loader.steps_per_epoch == 11
+        for got, expected in zip(take(loader, 24), plain, strict=True):
+            np.testing.assert_array_equal(got.stored.numpy(), expected.tiles)
+            np.testing.assert_array_equal(got.valid.numpy(), expected.valid)
+            np.testing.assert_array_equal(got.padding.numpy(), expected.padding)
+            assert (got.tile_ids, got.after) == (expected.tile_ids, expected.after)
+    assert sum(int(batch.padding.sum()) for batch in plain[:11]) == 3
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_memory_does_not_grow_with_epochs(shards, tmp_path, workers):
+    (tmp_path / "run.py").write_text(MEMORY)
+    done = subprocess.run(
+        [sys.executable, tmp_path / "run.py", shards.root, str(workers)], capture_output=True,
+        env={**os.environ, "PYTHONPATH": "."}, timeout=120, text=True,
+    )  # fmt: skip
+    second, eighth = map(int, done.stdout.split())
+    assert eighth - second < 20e6, done.stderr
+
+
+MEMORY = """
+import resource
+import sys
+import psutil
+from hypersigma.loader import TileLoader
+from storage.stream import Stream, open_shards, select
+
+def used():
+    me = psutil.Process()
+    return sum(one.memory_info().rss for one in [me, *me.children(recursive=True)])
+
+if __name__ == "__main__":
+    resource.setrlimit(resource.RLIMIT_NOFILE, (512, 512))
+    shards = open_shards(sys.argv[1])
+    # Epochs of 1,000 tiles: 16 MB each, so that what is kept of one would show.
+    rows = select(shards).repeat(24)
+    stream = Stream(shards, rows, batch_size=10, bands=2, seed=1, valid=True)
+    with TileLoader(stream, workers=int(sys.argv[2]), method="fork", augment=True) as loader:
+        for epoch in range(9):
+            for _ in range(loader.steps_per_epoch):
+                next(loader)
+            if epoch in (1, 7):
+                print(used())
+"""
+
+
+def leftovers():
+    return sorted(name for name in os.listdir("/dev/shm") if "torch" in name)
+
+
+def test_a_killed_worker_is_told_within_seconds_and_leaves_nothing(shards):
+    before = leftovers()
+    with TileLoader(stream(shards), workers=2, method="spawn", most=1) as loader:
+        take(loader, 3)
+        victim = multiprocessing.active_children()[0]
+        os.kill(victim.pid, signal.SIGKILL)
+        began = time.monotonic()
+        with pytest.raises(RuntimeError, match=f"{victim.pid}"):
+            take(loader, 1000)
+        assert time.monotonic() - began < 10
+    assert multiprocessing.active_children() == []
+    assert leftovers() == before
+
+
+SCRIPT = """
+import sys
+from hypersigma.loader import TileLoader
+from storage.stream import Stream, open_shards, select
+
+if __name__ == "__main__":
+    shards = open_shards(sys.argv[1])
+    stream = Stream(shards, select(shards), batch_size=4, bands=2, seed=1)
+    with TileLoader(stream, workers=2, method=sys.argv[2]) as loader:
+        for number, _ in enumerate(loader):
+            if number == 5:
+                print("going", flush=True)
+"""
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver", "fork"])
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_ctrl_c_and_a_kill_end_all_processes_and_leave_nothing(shards, tmp_path, method, how):
+    (tmp_path / "run.py").write_text(SCRIPT)
+    before = leftovers()
+    with subprocess.Popen(
+        [sys.executable, tmp_path / "run.py", shards.root, method],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": "."},
+        start_new_session=True,
+    ) as process:  # fmt: skip
+        assert process.stdout.readline() == b"going\n"
+        family = psutil.Process(process.pid).children(recursive=True)
+        assert len(family) >= 2
+        os.killpg(process.pid, how) if how == signal.SIGINT else process.kill()
+        process.wait(timeout=10)
+    _, alive = psutil.wait_procs(family, timeout=5)
+    assert not alive
+    assert leftovers() == before
