@@ -181,8 +181,20 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("method", ["spawn", "forkserver", "fork"])
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize(
+    ("method", "how"),
+    [
+        ("spawn", signal.SIGKILL),
+        ("forkserver", signal.SIGINT),
+        *(
+            pytest.param(method, how, marks=pytest.mark.soak)
+            for method, how in (
+                ("spawn", signal.SIGINT), ("forkserver", signal.SIGKILL),
+                ("fork", signal.SIGINT), ("fork", signal.SIGKILL),
+            )
+        ),
+    ],
+)  # fmt: skip
 def test_ctrl_c_and_a_kill_end_all_processes_and_leave_nothing(shards, tmp_path, method, how):
     (tmp_path / "run.py").write_text(SCRIPT)
     before = leftovers()
