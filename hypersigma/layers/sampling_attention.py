@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hypersigma.layers.sampled import attend_by_corners
+
 
 class SamplingAttention(nn.Module):
     """Self-attention over P bilinearly sampled places a head and token, (B, L, D) -> (B, L, D).
@@ -41,36 +43,42 @@ class SamplingAttention(nn.Module):
         if x_BLD.shape[1] != h * w:
             raise ValueError(f"expected {h} x {w} = {h * w} tokens, got {x_BLD.shape[1]}")
         q_BLI, k_BLI, v_BLI = self.qkv(x_BLD).chunk(3, dim=-1)
-        kv_BNHL = torch.cat([self._heads(t) for t in (k_BLI, v_BLI)], dim=2)
-        sampled = _sample(kv_BNHL.unflatten(-1, grid), self._places(q_BLI, grid))
-        k_BNHLP, v_BNHLP = sampled.chunk(2, dim=2)
-        q_BNHL = self._heads(q_BLI)
-        score_BNLP = (q_BNHL[..., None] * k_BNHLP).sum(2) * q_BNHL.shape[2] ** -0.5
-        out_BNHL = (score_BNLP.softmax(-1)[:, :, None] * v_BNHLP).sum(-1)
-        return self.proj(out_BNHL.flatten(1, 2).transpose(1, 2))
+        x_BNLP, y_BNLP = self._places(q_BLI, grid)
+        # In float32 whatever comes in: places in half precision would be off by whole tokens.
+        q_BNLH, k_BNLH, v_BNLH = (self._heads(t).float() for t in (q_BLI, k_BLI, v_BLI))
+        attend = attend_by_corners if x_BLD.device.type == "cpu" else attend_by_samples
+        out_BNLH = attend(q_BNLH, k_BNLH, v_BNLH, x_BNLP, y_BNLP, grid)
+        return self.proj(out_BNLH.transpose(1, 2).flatten(2).to(q_BLI.dtype))
 
     def _heads(self, x_BLI: Tensor) -> Tensor:
-        return x_BLI.unflatten(-1, (self.num_heads, -1)).permute(0, 2, 3, 1)
+        return x_BLI.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
 
-    def _places(self, q_BLI: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Return where to sample, (B, N, L, P, 2) as (x, y) with the grid spanning [-1, 1]."""
+    def _places(self, q_BLI: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Return where to sample, x and y (B, N, L, P) in tokens, 0 at the first one's centre."""
         h, w = grid
         offsets = self.sampling_offsets(q_BLI).float()
         dx_dy_BNLP = offsets.unflatten(-1, (self.num_heads, self.num_points, 2)).transpose(1, 2)
-        x_w = (torch.arange(w, device=q_BLI.device) + 0.5) / w
-        y_h = (torch.arange(h, device=q_BLI.device) + 0.5) / h
-        x_L1, y_L1 = x_w.repeat(h)[:, None], y_h.repeat_interleave(w)[:, None]
-        x_BNLP, y_BNLP = x_L1 + dx_dy_BNLP[..., 0] / w, y_L1 + dx_dy_BNLP[..., 1] / h
-        return torch.stack((x_BNLP, y_BNLP), -1) * 2 - 1
+        x_L1 = torch.arange(w, device=q_BLI.device).repeat(h)[:, None]
+        y_L1 = torch.arange(h, device=q_BLI.device).repeat_interleave(w)[:, None]
+        return x_L1 + dx_dy_BNLP[..., 0], y_L1 + dx_dy_BNLP[..., 1]
 
 
-def _sample(kv_BNHhw: Tensor, places_BNLP2: Tensor) -> Tensor:
-    """Return the bilinear samples (B, N, H, L, P), zeros outside the grid.
+def attend_by_samples(
+    q_BNLH: Tensor,
+    k_BNLH: Tensor,
+    v_BNLH: Tensor,
+    x_BNLP: Tensor,
+    y_BNLP: Tensor,
+    grid: tuple[int, int],
+) -> Tensor:
+    """Return the attention (B, N, L, H) of each token to its places by sampling them.
 
-    In float32 whatever comes in: places in half precision would be off by whole tokens.
+    The plain form, of 2 P H numbers a token and head; on a GPU one kernel samples.
     """
-    batch = kv_BNHhw.shape[:2]
-    sampled = F.grid_sample(
-        kv_BNHhw.flatten(0, 1).float(), places_BNLP2.flatten(0, 1), align_corners=False
-    )
-    return sampled.unflatten(0, batch).to(kv_BNHhw.dtype)
+    h, w = grid
+    places = torch.stack(((2 * x_BNLP + 1) / w - 1, (2 * y_BNLP + 1) / h - 1), -1)
+    maps = torch.cat((k_BNLH, v_BNLH), -1).flatten(0, 1).transpose(1, 2).unflatten(2, grid)
+    sampled = F.grid_sample(maps, places.flatten(0, 1), align_corners=False)
+    k_BNHLP, v_BNHLP = sampled.unflatten(0, k_BNLH.shape[:2]).chunk(2, dim=2)
+    score_BNLP = torch.einsum("bnlh,bnhlp->bnlp", q_BNLH, k_BNHLP) * q_BNLH.shape[-1] ** -0.5
+    return torch.einsum("bnlp,bnhlp->bnlh", score_BNLP.softmax(-1), v_BNHLP)

@@ -15,7 +15,8 @@ from hypersigma.layers.positions import (
     sincos_2d,
     sincos_wavelength,
 )
-from hypersigma.layers.sampling_attention import SamplingAttention
+from hypersigma.layers.sampled import attend_by_corners
+from hypersigma.layers.sampling_attention import SamplingAttention, attend_by_samples
 
 
 def numpy_attention(attention: Attention, x: np.ndarray) -> np.ndarray:
@@ -78,6 +79,60 @@ def test_sampling_in_half_precision_stays_near():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         half = attention(x, (4, 5))
     torch.testing.assert_close(half.float(), attention(x, (4, 5)), atol=0.05, rtol=0)
+
+
+def sampled_inputs(batch, heads, grid, width, points, *, spread, dtype=torch.float64):
+    """Queries, keys, values and places of which some lie outside the grid, all with gradients."""
+    tokens = math.prod(grid)
+    heads_of = [torch.randn(batch, heads, tokens, width, dtype=dtype) for _ in range(3)]
+    places = [
+        (side - 1) / 2 + spread * side * torch.randn(batch, heads, tokens, points, dtype=dtype)
+        for side in (grid[1], grid[0])
+    ]
+    return [t.requires_grad_() for t in (*heads_of, *places)]
+
+
+@pytest.mark.parametrize("grid", [(1, 1), (1, 7), (5, 2), (4, 4)])
+@pytest.mark.parametrize("spread", [0.3, 3.0])
+def test_both_forms_of_sampling_agree_with_their_gradients(grid, spread):
+    inputs = sampled_inputs(2, 3, grid, 5, 4, spread=spread)
+    upstream = torch.randn(2, 3, math.prod(grid), 5, dtype=torch.float64)
+    corners, samples = (form(*inputs, grid) for form in (attend_by_corners, attend_by_samples))
+    torch.testing.assert_close(corners, samples)
+    for got, expected in zip(
+        torch.autograd.grad(corners, inputs, upstream),
+        torch.autograd.grad(samples, inputs, upstream),
+        strict=True,
+    ):
+        torch.testing.assert_close(got, expected)
+
+
+def test_gradients_of_sampling_are_those_of_differences():
+    inputs = sampled_inputs(1, 2, (3, 4), 3, 2, spread=0.4)
+
+    def attend(*tensors):
+        return attend_by_corners(*tensors, (3, 4))
+
+    assert torch.autograd.gradcheck(attend, inputs, eps=1e-7, fast_mode=True)
+
+
+def test_a_place_that_is_no_number_shows_and_others_stay():
+    inputs = [t.detach() for t in sampled_inputs(1, 1, (2, 3), 4, 2, spread=0.3)]
+    expected = attend_by_corners(*inputs, (2, 3))
+    inputs[3][0, 0, 1, 0] = math.nan
+    found = attend_by_corners(*inputs, (2, 3))
+    assert found[0, 0, 1].isnan().all()
+    rest = [0, 2, 3, 4, 5]
+    torch.testing.assert_close(found[0, 0, rest], expected[0, 0, rest])
+
+
+@pytest.mark.parametrize("layer", [Attention, SamplingAttention])
+def test_attention_compiles_whole(layer):
+    attention, x = layer(8, 2), torch.randn(2, 12, 8)
+    compiled = torch.compile(attention, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(x, (3, 4)), attention(x, (3, 4)))
+    compiled(x, (3, 4)).sum().backward()
+    assert all(p.grad is not None for p in attention.parameters())
 
 
 def test_block_does_not_depend_on_token_order():
