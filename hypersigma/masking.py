@@ -1,6 +1,6 @@
 """Random masks over tokens, as pure functions.
 
-Shape letters: B batch, L tokens, K kept tokens.
+Shape letters: B batch, L tokens = h * w, K kept tokens, M hidden tokens.
 """
 
 import torch
@@ -8,14 +8,44 @@ from torch import Tensor
 
 
 def draw_noise(
-    batch: int, tokens: int, *, like: Tensor, generator: torch.Generator | None
+    batch: int,
+    grid: tuple[int, int],
+    *,
+    block: int = 1,
+    like: Tensor,
+    generator: torch.Generator | None,
 ) -> Tensor:
-    """Return uniform noise (B, L) on the device of `like`, drawn where `generator` lives.
+    """Return noise (B, L) on the device of `like`, drawn where `generator` lives.
 
     A generator on the CPU gives the same masks on every device.
+
+    Args:
+        batch: Samples B.
+        grid: (h, w) of the L = h * w tokens.
+        block: Tokens along the side of the squares (on a line: in the runs) that are ranked
+            together, so that what is hidden lies together; 1 ranks every token by itself.
+        like: Tells the device.
+        generator: Source; torch's own if None.
     """
     source = like.device if generator is None else generator.device
-    return torch.rand(batch, tokens, generator=generator, device=source).to(like.device)
+    alone_BL = torch.rand(batch, grid[0] * grid[1], generator=generator, device=source)
+    if block == 1:
+        return alone_BL.to(like.device)
+    blocks = [-(-side // block) + 1 for side in grid]
+    together_Bhw = torch.rand(batch, *blocks, generator=generator, device=source)
+    rows_Bh, columns_Bw = (_blocks(batch, side, block, alone_BL, generator) for side in grid)
+    sample_B11 = torch.arange(batch, device=source)[:, None, None]
+    ranked_Bhw = together_Bhw[sample_B11, rows_Bh[:, :, None], columns_Bw[:, None, :]]
+    # Blocks are cut only to keep the count: their tokens rank alone where they rank alike.
+    return (ranked_Bhw.flatten(1).double() + 1e-6 * alone_BL).to(like.device)
+
+
+def _blocks(
+    batch: int, side: int, block: int, like: Tensor, generator: torch.Generator | None
+) -> Tensor:
+    """Return the block that each place on one axis is in, (B, side); blocks begin anywhere."""
+    begin_B1 = torch.randint(block, (batch, 1), generator=generator, device=like.device)
+    return (torch.arange(side, device=like.device) + begin_B1) // block
 
 
 def keep_count(tokens: int, mask_ratio: float) -> int:
@@ -30,15 +60,16 @@ def keep_count(tokens: int, mask_ratio: float) -> int:
     return count
 
 
-def random_mask(noise_BL: Tensor, count: int) -> tuple[Tensor, Tensor]:
+def random_mask(noise_BL: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
     """Keep the `count` tokens of the smallest noise.
 
     Returns:
-        Their indices (B, K), by ascending noise, and the mask (B, L) bool, True where hidden.
+        Their indices (B, K) and those of the others (B, L - K), both by ascending noise, and the
+        mask (B, L) bool, True where hidden.
     """
-    keep_BK = noise_BL.argsort(dim=1)[:, :count]
+    keep_BK, hidden_BM = noise_BL.argsort(dim=1).tensor_split([count], dim=1)
     mask_BL = torch.ones_like(noise_BL, dtype=torch.bool).scatter(1, keep_BK, False)
-    return keep_BK, mask_BL
+    return keep_BK, hidden_BM, mask_BL
 
 
 def take(x_BLD: Tensor, keep_BK: Tensor) -> Tensor:

@@ -43,7 +43,7 @@ def adamw(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
         {"params": [p for p in trainable if p.ndim > 1], "weight_decay": config.weight_decay},
         {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=config.blr, betas=config.betas)
+    return torch.optim.AdamW(groups, lr=config.blr, betas=config.betas, fused=True)
 
 
 def learning_rate(step: int, *, steps: int, samples_per_step: int, config: OptimConfig) -> float:

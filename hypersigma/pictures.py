@@ -5,7 +5,6 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from hypersigma.data import Inputs
@@ -25,11 +24,9 @@ def draw_reconstruction(run: Path, model: Mae, batch: Inputs, step: int) -> None
     rng = torch.Generator().manual_seed(PICTURE_SEED)
     with torch.inference_mode():
         out = model(batch.x, batch.wavelength, valid_BHW=batch.valid, generator=rng)
-    shape = tuple(batch.x.shape[1:])
-    true, predicted = (
-        _image(model, values[0].float(), shape) for values in (out.target, out.prediction)
-    )
-    hidden = _image(model, out.mask[0][:, None].expand_as(out.target[0]).float(), shape) > 0
+    values = (out.unscaled(out.target), out.unscaled(out.prediction))
+    true, predicted = (model.unpatchify(v.float())[0].cpu().numpy() for v in values)
+    hidden = model.unpatchify(out.mask[..., None].expand_as(out.target))[0].cpu().numpy()
     band = int(hidden.reshape(len(hidden), -1).any(axis=1).argmax())
     row, column = np.argwhere(hidden[band])[np.count_nonzero(hidden[band]) // 2]
     shown = np.where(hidden, np.nan, true)[band]
@@ -51,12 +48,3 @@ def draw_reconstruction(run: Path, model: Mae, batch: Inputs, step: int) -> None
     with SummaryWriter(str(run / "tensorboard")) as writer:
         pixels = plt.imread(run / PICTURE_FILE)[..., :3]
         writer.add_image("reconstruction", pixels, step, dataformats="HWC")
-
-
-def _image(model: Mae, values_LV: Tensor, shape: tuple[int, ...]) -> np.ndarray:
-    """Return token values as an image (band, y, x): the inverse of the model's own `patchify`."""
-    count = int(np.prod(shape))
-    place_LV = model.patchify(torch.arange(count, device=values_LV.device).reshape(1, *shape))[0]
-    flat = torch.empty(count, device=values_LV.device)
-    flat[place_LV.flatten()] = values_LV.flatten()
-    return flat.reshape(shape).cpu().numpy()

@@ -1,12 +1,10 @@
 """Pretrain a masked autoencoder on a shard set."""
 
-import itertools
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import pydantic.dataclasses
 import torch
 from pydantic import ConfigDict, Field, PositiveInt
@@ -14,23 +12,19 @@ from torch import Tensor, nn
 
 from hypersigma import inputs
 from hypersigma.backbones.sizes import SizeName
-from hypersigma.data import Inputs, Scaling, scaling, tile_batches
+from hypersigma.data import Inputs, scaling, tile_batches
+from hypersigma.heldout import HeldOut, held_out_errors, write_errors
 from hypersigma.loader import TileBatch
-from hypersigma.mae import Mae, spatial_mae, spectral_mae
+from hypersigma.mae import Mae, MaeOutput, spatial_mae, spectral_mae
 from hypersigma.pictures import draw_reconstruction
 from hypersigma.runfolder import finished, run_identity, write_summary
-from hypersigma.train import Job, TrainConfig, fit, generator, pick_device
-from storage.stream import ShardSet, open_shards, order, select
+from hypersigma.train import Job, TrainConfig, fit, pick_device
+from storage.stream import ShardSet, open_shards, select
 
 logger = logging.getLogger(__name__)
 
-MODELS: dict[str, Callable[..., Mae]] = {"spatial": spatial_mae, "spectral": spectral_mae}
 DECODER_POSITION_GAIN = 4.0
 """On the spatial decoder's fixed table, whose root mean square is 0.7 before."""
-HELD_OUT_SPLITS = ("val", "test")
-"""Where the held-out loss is measured: the first of these that has a tile."""
-HELD_OUT_SEED = 0
-HELD_OUT_TILES = 64
 
 
 @pydantic.dataclasses.dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -49,6 +43,12 @@ class PretrainConfig:
     """Neighbouring bands that the model sees of a tile; which ones is drawn anew every epoch."""
     mask_ratio: float = Field(default=0.75, gt=0, lt=1)
     """Share of the tokens that are hidden."""
+    mask_block: PositiveInt = 1
+    """Side of the squares of patches, or length of the runs of bands, that are hidden together."""
+    norm_pix: bool = False
+    """Predict each token less its mean, by its standard deviation."""
+    anchor: bool = True
+    """Spectral: predict the difference from the straight line between the visible bands beside."""
     standardize: bool = True
     """Per band by the training split's mean and standard deviation; false: stored / scale."""
     augment: bool = True
@@ -70,23 +70,40 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
     if (done := finished(config.run, identity)) is not None:
         return done
     torch.manual_seed(config.train.seed)
-    model = MODELS[config.kind](config.size, bands=config.bands, mask_ratio=config.mask_ratio)
+    model = new_model(config)
     init_blocks(model)
     model.to(device)
     tables = scaling(contracts, device)
-    split, held_out = held_out_batches(config, shards)
+    held_out = HeldOut.of(shards, batch_size=config.train.batch_size, bands=config.bands)
     job = Job(
         model=model,
         batches=lambda state: training_batches(config, shards, state),
         losses=lambda batch, rng: mae_losses(model, tables.inputs(batch), rng),
-        evaluate=lambda: held_out_loss(model, tables, held_out),
+        evaluate=lambda: held_out.losses(
+            lambda batch, rng: mae_losses(model, tables.inputs(batch), rng)
+        ),
         score=None,
         identity=identity,
     )
     progress = fit(job, config.train, config.run)
-    if split is not None:
-        draw_reconstruction(config.run, model, tables.inputs(next(held_out())), progress.step)
-    return write_summary(config.run, identity, progress, {"held_out_split": split})
+    found: dict[str, Any] = {"held_out_split": held_out.split}
+    if held_out.split is not None:
+        first = next(held_out.batches())
+        draw_reconstruction(config.run, model, tables.inputs(first), progress.step)
+        errors = held_out_errors(model, tables, contracts, held_out.batches())
+        found["reconstruction"] = write_errors(config.run, contracts, errors)
+    return write_summary(config.run, identity, progress, found)
+
+
+def new_model(config: PretrainConfig) -> Mae:
+    """Return the untrained masked autoencoder that a config describes."""
+    common: dict[str, Any] = {
+        "bands": config.bands, "mask_ratio": config.mask_ratio, "block": config.mask_block,
+        "norm_pix": config.norm_pix,
+    }  # fmt: skip
+    if config.kind == "spatial":
+        return spatial_mae(config.size, **common)
+    return spectral_mae(config.size, **common, anchor=config.anchor)
 
 
 def init_blocks(model: Mae) -> None:
@@ -108,10 +125,11 @@ def init_blocks(model: Mae) -> None:
 
 def mae_losses(model: Mae, batch: Inputs, rng: torch.Generator) -> dict[str, Tensor]:
     """Return the loss, and that of predicting the mean spectrum for the same hidden tokens."""
-    out = model(batch.x, batch.wavelength, valid_BHW=batch.valid, generator=rng)
+    out: MaeOutput = model(
+        batch.x, batch.wavelength, valid_BHW=batch.valid, generator=rng, hidden_only=True
+    )
     with torch.no_grad():
-        spectrum = model.patchify(batch.mean[..., None, None].expand_as(batch.x))
-        plain = model.loss(spectrum, out.target, out.mask, batch.valid)
+        plain = model.loss_of(batch.mean[..., None, None].expand_as(batch.x), out)
     return {"loss": out.loss, "loss_mean_spectrum": plain}
 
 
@@ -132,37 +150,3 @@ def training_batches(
         seed=config.train.seed,
         augment=config.augment,
     )
-
-
-def held_out_batches(
-    config: PretrainConfig, shards: ShardSet
-) -> tuple[str | None, Callable[[], Iterator[TileBatch]]]:
-    """Return the split that the held-out loss is measured on, and what yields its fixed batches."""
-    split = next((name for name in HELD_OUT_SPLITS if shards.manifest["splits"][name]), None)
-    if split is None:
-        logger.warning("%s has no tile in %s: no held-out loss", shards.root, HELD_OUT_SPLITS)
-        return None, lambda: iter(())
-    rows = select(shards, split=split)
-    rows = rows[order(len(rows), HELD_OUT_SEED, 0)[:HELD_OUT_TILES]]
-    size = min(config.train.batch_size, len(rows))
-
-    def batches() -> Iterator[TileBatch]:
-        endless = tile_batches(
-            shards, rows, None, batch_size=size, bands=config.bands, seed=HELD_OUT_SEED,
-            augment=False,
-        )  # fmt: skip
-        return (batch for batch, _ in itertools.islice(endless, len(rows) // size))
-
-    return split, batches
-
-
-def held_out_loss(
-    model: Mae, tables: Scaling, batches: Callable[[], Iterator[TileBatch]]
-) -> dict[str, float]:
-    """Return the mean losses over the held-out batches, always with the same masks."""
-    rng = generator(HELD_OUT_SEED)
-    losses = [mae_losses(model, tables.inputs(batch), rng) for batch in batches()]
-    return {
-        f"val_{name}": float(np.mean([found[name].item() for found in losses]))
-        for name in (losses[0] if losses else ())
-    }

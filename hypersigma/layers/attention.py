@@ -1,6 +1,7 @@
 """Full multi-head self-attention.
 
-Shape letters: B batch, L tokens, D width, N heads, H head width.
+Shape letters: B batch, L tokens, M tokens that are wanted, D width, N heads, H head width,
+I = N * H.
 """
 
 import torch.nn.functional as F
@@ -22,9 +23,28 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(dim, 3 * inner)
         self.proj = nn.Linear(inner, dim)
 
-    def forward(self, x_BLD: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
-        """Return the mixed tokens; `grid` is not used (it is what sampling attention needs)."""
-        qkv_BLNH = self.qkv(x_BLD).unflatten(-1, (3, self.num_heads, -1)).unbind(2)
-        q_BNLH, k_BNLH, v_BNLH = (t.transpose(1, 2) for t in qkv_BLNH)
+    def forward(
+        self,
+        x_BLD: Tensor,
+        grid: tuple[int, int] | None = None,
+        only_BMD: Tensor | None = None,
+    ) -> Tensor:
+        """Return the mixed tokens.
+
+        Args:
+            x_BLD: Tokens.
+            grid: Not used; it is what sampling attention needs.
+            only_BMD: Those of the tokens that are wanted, all if None.
+        """
+        if only_BMD is None:
+            q_BLI, k_BLI, v_BLI = self.qkv(x_BLD).chunk(3, dim=-1)
+        else:
+            inner = self.proj.in_features
+            weight, bias = self.qkv.weight, self.qkv.bias
+            q_BLI = F.linear(only_BMD, weight[:inner], bias[:inner])
+            k_BLI, v_BLI = F.linear(x_BLD, weight[inner:], bias[inner:]).chunk(2, dim=-1)
+        q_BNLH, k_BNLH, v_BNLH = (
+            t.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for t in (q_BLI, k_BLI, v_BLI)
+        )
         out_BNLH = F.scaled_dot_product_attention(q_BNLH, k_BNLH, v_BNLH)
         return self.proj(out_BNLH.transpose(1, 2).flatten(2))

@@ -1,6 +1,6 @@
 """The transformer block and stacks of it.
 
-Shape letters: B batch, L tokens, D width.
+Shape letters: B batch, L tokens, M tokens that are wanted, D width.
 """
 
 import math
@@ -45,6 +45,14 @@ class Block(nn.Module):
     def forward(self, x_BLD: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
         x_BLD = x_BLD + self.drop_path(self.attn(self.norm1(x_BLD), grid))
         return x_BLD + self.drop_path(self.mlp(self.norm2(x_BLD)))
+
+    def forward_only(self, x_BLD: Tensor, places_BM: Tensor) -> Tensor:
+        """Return only the tokens (B, M, D) at the places; the block must attend to all tokens."""
+        at_BMD = places_BM[..., None].expand(-1, -1, x_BLD.shape[-1])
+        normed_BLD = self.norm1(x_BLD)
+        mixed_BMD = self.attn(normed_BLD, None, normed_BLD.gather(1, at_BMD))
+        x_BMD = x_BLD.gather(1, at_BMD) + self.drop_path(mixed_BMD)
+        return x_BMD + self.drop_path(self.mlp(self.norm2(x_BMD)))
 
 
 def block_stack(

@@ -38,3 +38,9 @@ def patchify(x_BCHW: Tensor, patch_size: int) -> Tensor:
     """Return the patches (B, L, V), row by row; inside one, the order is (row, column, band)."""
     x_BChpwq = x_BCHW.unflatten(3, (-1, patch_size)).unflatten(2, (-1, patch_size))
     return x_BChpwq.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
+
+
+def unpatchify(patches_BLV: Tensor, patch_size: int, grid: tuple[int, int]) -> Tensor:
+    """Return the images (B, C, H, W) that `patchify` cuts into these patches."""
+    x_BhwpqC = patches_BLV.unflatten(2, (patch_size, patch_size, -1)).unflatten(1, grid)
+    return x_BhwpqC.permute(0, 5, 1, 3, 2, 4).flatten(4).flatten(2, 3)

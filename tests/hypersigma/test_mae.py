@@ -111,21 +111,85 @@ def test_a_sample_without_any_valid_pixel_gives_loss_0_and_finite_gradients(make
 
 
 @pytest.mark.parametrize("make", MAES)
-def test_the_baseline_is_the_error_of_one_spectrum_everywhere(make):
+@pytest.mark.parametrize("hidden_only", [False, True])
+def test_images_have_the_loss_of_their_hidden_pixels(make, hidden_only):
     model = small(make)
     x, wavelength = images()
-    mask = model(x, wavelength).mask
-    spectrum = torch.randn(2, BANDS)
-    error = ((x - spectrum[..., None, None]) ** 2).numpy()
+    out = model(x, wavelength, hidden_only=hidden_only)
+    guess = torch.randn(2, BANDS, 1, 1).expand_as(x)
+    error = ((x - guess) ** 2).numpy()
     if make is spatial_mae:
         per_token = error.reshape(2, BANDS, 4, 4, 4, 4).mean((1, 3, 5)).reshape(2, 16)
     else:
         per_token = error.mean((2, 3))
-    expected = per_token[mask.numpy()].mean()
-    assert model.baseline_loss(x, mask, spectrum).item() == pytest.approx(expected, rel=1e-5)
+    expected = per_token[out.mask.numpy()].mean()
+    assert model.loss_of(guess, out).item() == pytest.approx(expected, rel=1e-5)
     valid = torch.ones(2, SIDE, SIDE, dtype=torch.bool)
     valid[:, :3] = False
-    assert model.baseline_loss(x * 0, mask, spectrum * 0 + 2, valid).item() == pytest.approx(4)
+    out = model(x * 0, wavelength, valid_BHW=valid, hidden_only=hidden_only)
+    assert model.loss_of(torch.full_like(x, 2.0), out).item() == pytest.approx(4)
+
+
+@pytest.mark.parametrize("make", MAES)
+@pytest.mark.parametrize("options", [{}, {"norm_pix": True}, {"anchor": True}, {"compat": True}])
+def test_predicting_only_what_is_hidden_changes_nothing_that_is_learnt(make, options):
+    if make is spatial_mae and "anchor" in options:
+        options = {"block": 2}
+    model = small(make, **options)
+    x, wavelength = images()
+    valid = torch.rand(2, SIDE, SIDE) > 0.2
+    found = []
+    for hidden_only in (False, True):
+        model.zero_grad()
+        out = model(
+            x, wavelength, valid_BHW=valid, hidden_only=hidden_only,
+            generator=torch.Generator().manual_seed(5),
+        )  # fmt: skip
+        out.loss.backward()
+        gradients = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+        found.append((out, gradients))
+    (whole, of_whole), (part, of_part) = found
+    torch.testing.assert_close(part.loss, whole.loss)
+    rows = whole.prediction.gather(1, part.places[..., None].expand_as(part.prediction))
+    torch.testing.assert_close(part.prediction, rows, atol=1e-5, rtol=1e-5)
+    assert whole.mask.gather(1, part.places).all()
+    for name, gradient in of_whole.items():
+        torch.testing.assert_close(of_part[name], gradient, atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("make", MAES)
+def test_normalised_targets_have_mean_0_and_deviation_1_over_valid_pixels(make):
+    model = small(make, norm_pix=True)
+    x, wavelength = images()
+    valid = torch.rand(2, SIDE, SIDE) > 0.3
+    out = model(torch.where(valid[:, None], 5 + 3 * x, torch.nan), wavelength, valid_BHW=valid)
+    counted = model.patchify(valid[:, None].expand_as(x).float()) > 0
+    for sample in range(2):
+        for token in range(out.target.shape[1]):
+            values = out.target[sample, token][counted[sample, token]]
+            assert values.mean().item() == pytest.approx(0, abs=1e-5)
+            assert values.std().item() == pytest.approx(1, rel=1e-3)
+    shown = model.patchify(torch.where(valid[:, None], 5 + 3 * x, 0))
+    torch.testing.assert_close(out.unscaled(out.target)[counted], shown[counted])
+    assert small(make)(x, wavelength, noise=torch.rand(2, len(out.mask[0]))).loss != out.loss
+
+
+def test_the_anchor_is_a_straight_line_between_visible_bands():
+    model = small(spectral_mae, anchor=True)
+    x, _ = images(2)
+    wavelength = torch.linspace(400, 950, BANDS).expand(2, -1) + torch.rand(2, BANDS)
+    noise = torch.ones(2, BANDS).scatter(1, torch.tensor([[1, 4, 10], [7, 0, 2]]), 0.0)
+    found = model.unpatchify(model(x, wavelength, noise=noise).prediction)  # nothing learnt yet
+    for n, visible in enumerate(([1, 4, 10], [0, 2, 7])):
+        for row, column in ((0, 0), (3, 9)):
+            expected = np.interp(wavelength[n], wavelength[n, visible], x[n, visible, row, column])
+            np.testing.assert_allclose(found[n, :, row, column].detach(), expected, rtol=1e-3)
+
+
+@pytest.mark.parametrize("make", MAES)
+def test_images_come_back_from_their_tokens(make):
+    model, (x, _) = small(make), images()
+    assert torch.equal(model.unpatchify(model.patchify(x)), x)
 
 
 @pytest.mark.parametrize("compat", [False, True])
@@ -179,20 +243,41 @@ def test_wrong_input_is_refused_in_words():
 
 def test_a_mask_keeps_the_tokens_of_the_smallest_noise():
     noise = torch.rand(3, 20)
-    keep, mask = masking.random_mask(noise, masking.keep_count(20, 0.75))
-    np.testing.assert_array_equal(keep, np.argsort(noise.numpy(), axis=1)[:, :5])
+    keep, hidden, mask = masking.random_mask(noise, masking.keep_count(20, 0.75))
+    order = np.argsort(noise.numpy(), axis=1)
+    np.testing.assert_array_equal(keep, order[:, :5])
+    np.testing.assert_array_equal(hidden, order[:, 5:])
     assert mask.sum(1).tolist() == [15] * 3
     assert not mask.gather(1, keep).any()
 
 
-def test_noise_depends_on_the_generator_alone():
+@pytest.mark.parametrize("block", [1, 2])
+def test_noise_depends_on_the_generator_alone(block):
     like = torch.zeros(1)
     draws = [
-        masking.draw_noise(2, 9, like=like, generator=torch.Generator().manual_seed(s))
+        masking.draw_noise(
+            2, (3, 3), block=block, like=like, generator=torch.Generator().manual_seed(s)
+        )
         for s in (5, 5, 6)
     ]
     assert torch.equal(draws[0], draws[1])
     assert not torch.equal(draws[0], draws[2])
+
+
+@pytest.mark.parametrize(("grid", "block"), [((8, 8), 3), ((100, 1), 10), ((1, 1), 4), ((5, 9), 2)])
+def test_blocks_are_hidden_together(grid, block):
+    tokens = grid[0] * grid[1]
+    generator = torch.Generator().manual_seed(0)
+    noise = masking.draw_noise(64, grid, block=block, like=torch.zeros(1), generator=generator)
+    assert noise.shape == (64, tokens)
+    assert all(len(row.unique()) == tokens for row in noise)
+    if tokens == 1:
+        return
+    mask = masking.random_mask(noise, tokens // 2)[2].reshape(64, *grid).float()
+    axis = 1 if grid[0] > 1 else 2
+    alike = (mask.diff(dim=axis) == 0).float().mean().item()
+    # Of neighbours, one pair in `block` lies across a border, where half differ.
+    assert alike > 1 - 0.5 / block - 0.12
 
 
 def test_taken_tokens_go_back_to_their_places():

@@ -15,6 +15,8 @@ from hypersigma.runlog import read_metrics
 from storage.schema import SchemaError
 from storage.stream import open_shards, read_tile, select
 
+from .conftest import BANDS
+
 KINDS = ["spatial", "spectral"]
 
 
@@ -43,12 +45,39 @@ def test_learns_a_tile_by_heart(pretraining, world, monkeypatch):
     # One tile, one window of bands: what is left after 60 steps is less than half of it.
     monkeypatch.setattr("hypersigma.pretrain.select", lambda shards, split: np.array([0]))
     config = pretraining(
-        kind="spectral", bands=20, augment=False, mask_ratio=0.5,
+        kind="spectral", bands=20, augment=False, mask_ratio=0.5, anchor=False,
         train={"steps": 60, "batch_size": 1, "optim": {"blr": 0.5, "warmup_steps": 5}},
     )  # fmt: skip
     pretrain(config)
     losses = [record["loss"] for record in read_metrics(config.run)]
     assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_errors_are_told_band_by_band_beside_those_of_knowing_no_model(pretraining, kind):
+    config = pretraining(kind=kind, train={"steps": 2})
+    summary = pretrain(config)
+    curves = json.loads((config.run / "reconstruction.json").read_text())
+    assert set(curves) == set(summary["reconstruction"])
+    for sensor, errors in summary["reconstruction"].items():
+        others = {"mean_spectrum", "nearest_visible"} | (
+            {"interpolated"} if kind == "spectral" else set()
+        )
+        assert set(errors) == {"model"} | others
+        assert errors["nearest_visible"] > 0
+        # Inputs are standardised by the training split, whose mean spectrum is 0 then.
+        assert errors["mean_spectrum"] == pytest.approx(1, abs=0.15)
+        for name, total in errors.items():
+            each = [e for e in curves[sensor][name] if e is not None]
+            assert len(curves[sensor][name]) == len(curves[sensor]["wavelength"]) == BANDS[sensor]
+            assert min(each) <= total <= max(each)
+    assert (config.run / "band_errors.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("options", [{"mask_block": 2}, {"norm_pix": True}])
+def test_other_masks_and_targets_train(pretraining, world, options):
+    summary = pretrain(pretraining(**options, train={"steps": 2}))
+    assert np.isfinite([summary["last_loss"], summary["val_loss"]]).all()
 
 
 def test_mean_spectrum_of_standardised_inputs_is_zero(pretraining, world):
