@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import webdataset
 
-from storage import shards, shardtables, shardwork, store
+from storage import shardtables, shardwork, shardwriter, store
 from storage.index import read_index
 from storage.moments import merge, no_moments, tile_moments, whole_moments
 from storage.schema import SchemaError
@@ -232,8 +232,8 @@ def test_a_folder_with_other_files_is_refused(repo, location, tmp_path):
 @pytest.mark.parametrize(
     ("module", "moment", "call"),
     [
-        (shards, "_tidy", 0),
-        (shards, "write_manifest", 0),
+        (shardwriter, "tidy", 0),
+        (shardwriter, "write_manifest", 0),
         (shardtables, "_write_index", 0),
         (shardwork, "save_record", 0),
         (shardwork, "save_record", 3),
@@ -258,7 +258,7 @@ def test_a_run_that_was_cut_off_is_no_set_and_starts_anew(
         patch.setattr(module, moment, crash)
         with pytest.raises(KeyboardInterrupt):
             write_shards(location, tmp_path / "out", options=ShardOptions(tiles_per_shard=2))
-    if moment != "_tidy":
+    if moment != "tidy":
         with pytest.raises(SchemaError, match=r"no manifest\.json"):
             open_shards(tmp_path / "out")
     write_shards(location, tmp_path / "out", options=ShardOptions(tiles_per_shard=2))
