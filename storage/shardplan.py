@@ -14,7 +14,7 @@ import zarr
 from storage.frames import check_cast
 from storage.index import read_index
 from storage.nodes import plain
-from storage.schema import SchemaError
+from storage.schema import PATTERN, SchemaError
 from storage.shardoptions import ShardOptions
 from storage.spectra import Spectra, read_spectra
 
@@ -88,10 +88,9 @@ def plan_of(table: pa.Table, spectra: Spectra, options: ShardOptions) -> Plan:
 
 
 def meta_bytes(record: dict[str, Any]) -> bytes:
-    """Return a tile's `meta.json`."""
-    return json.dumps(
-        plain(record), sort_keys=True, separators=(",", ":"), allow_nan=False
-    ).encode()
+    """Return a tile's `meta.json`; its spectral hash is text, since most readers have 63 bits."""
+    told = {**record, PATTERN: f"{record[PATTERN]:016x}"}
+    return json.dumps(plain(told), sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
 def _chosen(group: zarr.Group, options: ShardOptions, tag: str) -> pa.Table:
