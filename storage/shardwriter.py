@@ -22,7 +22,7 @@ from storage.shardwork import Work
 type Progress = Callable[[int, int], None]
 
 _OURS = re.compile(
-    r"\.unfinished/.*|[a-z]+/[a-z0-9_]+-[0-9]{6}\.tar|index\.parquet|(checksums|masks|sums)\.npy"
+    r"\.unfinished/.*|[a-z]+/[a-z0-9_]+-[0-9]{6}\.tar|index\.parquet|rejected\.csv|(checksums|masks|sums)\.npy"
 )
 _BEGUN = f"{UNFINISHED}/begun"
 _KEPT = (_BEGUN, f"{UNFINISHED}/lock", f"{UNFINISHED}/lease.json")
