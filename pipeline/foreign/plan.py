@@ -52,7 +52,7 @@ def list_tiles(sources: Sources, naming: Naming) -> tuple[pa.Table, list[Rejecte
             rows = []
     parts.append(_columns(rows))
     table = pa.concat_tables(parts).combine_chunks()
-    table = table.set_column(0, "tile_id", _unique(table))
+    table = table.set_column(0, "tile_id", _unique(table["tile_id"].combine_chunks(), table))
     return _index(table, naming), rejected
 
 
@@ -92,17 +92,33 @@ def _columns(rows: list[tuple[Entry, Named]]) -> pa.Table:
     return pa.table({name: pa.array(column, kinds[name]) for name, column in columns.items()})
 
 
-def _unique(table: pa.Table) -> pa.Array:
-    """Return the tiles' names, each once."""
-    names = table["tile_id"].to_pylist()
-    hashes = np.fromiter(map(_hash, names), np.uint64, len(names))
-    _, which, counts = np.unique(hashes, return_inverse=True, return_counts=True)
-    for at in np.flatnonzero(counts[which] > 1).tolist():
+def _unique(names: pa.Array, table: pa.Table) -> pa.Array:
+    """Return the tiles' names, each once.
+
+    Raises:
+        SchemaError: Two would still have one name.
+    """
+    twice = _repeated(names)
+    if not len(twice):
+        return names
+    own = names.to_pylist()
+    for at in twice.tolist():
         place = f"{table['source'][at]}:{table['member'][at]}"
-        names[at] = f"{names[at][: LONGEST_ID - 9]}-{_hash(place) >> 32:08x}"
-    if len(set(names)) < len(names):
+        own[at] = f"{own[at][: LONGEST_ID - 9]}-{_hash(place) >> 32:08x}"
+    names = pa.array(own, names.type)
+    if len(_repeated(names)):
         raise SchemaError("tiles must have names of their own, got two of one; rename the inputs")
-    return pa.array(names, pa.large_string())
+    return names
+
+
+def _repeated(names: pa.Array) -> np.ndarray:
+    """Return the rows of names that are there more than once."""
+    hashes = np.empty(len(names), np.uint64)
+    for start in range(0, len(names), _ROWS):  # all texts at once would be half a gigabyte
+        some = names.slice(start, _ROWS).to_pylist()
+        hashes[start : start + _ROWS] = np.fromiter(map(_hash, some), np.uint64, len(some))
+    _, which, counts = np.unique(hashes, return_inverse=True, return_counts=True)
+    return np.flatnonzero(counts[which] > 1)
 
 
 def _hash(text: str) -> int:
