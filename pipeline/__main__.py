@@ -16,6 +16,7 @@ from pipeline import synth
 from pipeline.build import DatasetConfig, build_dataset
 from pipeline.commands import builds, schedule
 from pipeline.commands.audit import audit
+from pipeline.commands.importing import import_
 from pipeline.commands.output import (
     ConfigArgument,
     JsonOption,
@@ -221,6 +222,8 @@ def rollback(version: str, location: StoreArgument) -> None:
 
 
 app.command(epilog="Example: hypersigma-data shards demo/store demo/shards --version v2")(shards)
+_IMPORT = "import HyperGlobal-450K my_shards --jobs 8"
+app.command(name="import", epilog=f"Example: hypersigma-data {_IMPORT}")(import_)
 app.command(epilog="Example: hypersigma-data audit demo/store --out certificate.json")(audit)
 _QUERY = "query \"cloud < 0.1 and sensor = 'ahsi'\" demo/store"
 app.command(epilog=f"Example: hypersigma-data {_QUERY}")(query)

@@ -8,24 +8,23 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait as wait_for
 
-import zarr
-
 from storage.shardplan import Task
-from storage.shardwork import Done, Work, finish_shard, open_group
+from storage.shardtiles import Tiles
+from storage.shardwork import Done, Work, finish_shard
 
 _AHEAD = 2
 """Shards' metadata that are handed out for each process: none waits for the next."""
 
-_job: tuple[Work, zarr.Group] | None = None
+_job: tuple[Work, Tiles] | None = None
 """Of a spawned process: what all its tasks share."""
 
 
-def run(work: Work, group: zarr.Group, tasks: Iterator[Task], jobs: int) -> Iterator[Done]:
+def run(work: Work, tiles: Tiles, tasks: Iterator[Task], jobs: int) -> Iterator[Done]:
     """Finish shards, yielding each as it is done.
 
     Args:
         work: What they are made from.
-        group: The version, opened by this process.
+        tiles: Their origin, opened by this process.
         tasks: Each is asked for when it is begun, or little earlier.
         jobs: 1: in this process.
 
@@ -34,7 +33,7 @@ def run(work: Work, group: zarr.Group, tasks: Iterator[Task], jobs: int) -> Iter
     """
     if jobs == 1:
         for task in tasks:
-            yield finish_shard(work, group, task)
+            yield finish_shard(work, tiles, task)
         return
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(jobs, context, initializer=_begin, initargs=(work,))
@@ -67,7 +66,7 @@ def _begin(work: Work) -> None:
     """Prepare a process for its tasks; it ends when the one that started it does, however."""
     global _job
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _job = work, open_group(work.location, work.snapshot)
+    _job = work, work.origin.open()
 
 
 def _finish(task: Task) -> Done:

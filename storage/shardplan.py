@@ -14,7 +14,7 @@ import zarr
 from storage.frames import check_cast
 from storage.index import read_index
 from storage.nodes import plain
-from storage.schema import SchemaError
+from storage.schema import PATTERN, SchemaError
 from storage.shardoptions import ShardOptions
 from storage.spectra import Spectra, read_spectra
 
@@ -60,7 +60,7 @@ def make_plan(group: zarr.Group, options: ShardOptions, tag: str) -> Plan:
     Raises:
         SchemaError: No tile is chosen, or scenes of a sensor are unlike.
     """
-    table = _ordered(_chosen(group, options, tag))
+    table = _chosen(group, options, tag).combine_chunks()
     scene, sensor = (table[name].combine_chunks() for name in ("scene_id", "sensor"))
     codes, first = np.unique(scene.indices.to_numpy(), return_index=True)
     names = scene.dictionary.take(pa.array(codes)).to_pylist()
@@ -72,14 +72,25 @@ def make_plan(group: zarr.Group, options: ShardOptions, tag: str) -> Plan:
     numbers = np.zeros(len(scene.dictionary), np.int16)
     numbers[codes] = [spectra.numbers[name] for name in names]
     table = table.append_column("spectral", pa.array(numbers[scene.indices.to_numpy()]))
+    return plan_of(table, spectra, options)
+
+
+def plan_of(table: pa.Table, spectra: Spectra, options: ShardOptions) -> Plan:
+    """Share tiles out to shards.
+
+    Args:
+        table: As `Plan.table`, in any order: that of tiles of a split and a sensor stays.
+        spectra: Their sensors.
+        options: Which say how many tiles a shard has.
+    """
+    table = _ordered(table)
     return Plan(table, spectra, list(_shards(table, spectra, options)))
 
 
 def meta_bytes(record: dict[str, Any]) -> bytes:
-    """Return a tile's `meta.json`."""
-    return json.dumps(
-        plain(record), sort_keys=True, separators=(",", ":"), allow_nan=False
-    ).encode()
+    """Return a tile's `meta.json`; its spectral hash is text, since most readers have 63 bits."""
+    told = {**record, PATTERN: f"{record[PATTERN]:016x}"}
+    return json.dumps(plain(told), sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
 def _chosen(group: zarr.Group, options: ShardOptions, tag: str) -> pa.Table:

@@ -3,13 +3,14 @@
 import hashlib
 import io
 import json
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
 
 from storage.moments import Moments
 from storage.places import UNFINISHED, Place, put
+from storage.shardtiles import Rejected
 
 _DIGEST = 32
 
@@ -18,6 +19,8 @@ _DIGEST = 32
 class Columns:
     """Of each tile of a shard, in order."""
 
+    number: np.ndarray
+    """Which of the planned tiles it is, int64: all of them, but for those that were rejected."""
     offset: np.ndarray
     """Of the payload in the shard [byte], int64."""
     length: np.ndarray
@@ -41,6 +44,7 @@ class Finished:
     entry: dict[str, Any]
     """The manifest's: name, split, sensor, bytes, sha256, samples, content."""
     columns: Columns
+    rejected: tuple[Rejected, ...] = ()
 
 
 def record_name(shard: str) -> str:
@@ -52,13 +56,14 @@ def save_record(place: Place, record: Finished) -> None:
     """Write the record of a shard that is whole."""
     arrays = {field.name: getattr(record.columns, field.name) for field in fields(Columns)}
     buffer = io.BytesIO()
-    np.savez(buffer, entry=np.frombuffer(json.dumps(record.entry).encode(), np.uint8), **arrays)
+    told = json.dumps([record.entry, [asdict(each) for each in record.rejected]])
+    np.savez(buffer, told=np.frombuffer(told.encode(), np.uint8), **arrays)
     data = buffer.getvalue()
     put(place, record_name(record.entry["name"]), hashlib.sha256(data).digest() + data)
 
 
 def load_record(place: Place, shard: str) -> Finished | None:
-    """Return a shard's record, None if there is none, or a damaged one."""
+    """Return a shard's record, None if there is none, or a damaged or an older one."""
     name = record_name(shard)
     if place.size(name) is None:
         return None
@@ -67,8 +72,11 @@ def load_record(place: Place, shard: str) -> Finished | None:
     if content[:_DIGEST] != hashlib.sha256(data).digest():
         return None
     with np.load(io.BytesIO(data), allow_pickle=False) as found:
-        entry = json.loads(found["entry"].tobytes())
-        return Finished(entry, Columns(**{f.name: found[f.name] for f in fields(Columns)}))
+        if "told" not in found:
+            return None
+        entry, rejected = json.loads(found["told"].tobytes())
+        columns = Columns(**{field.name: found[field.name] for field in fields(Columns)})
+        return Finished(entry, columns, tuple(Rejected(**each) for each in rejected))
 
 
 def moments_of(values: np.ndarray) -> Moments:

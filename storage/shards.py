@@ -1,12 +1,9 @@
-"""WebDataset shards of one version: `OUT/<split>/<sensor>-<number>.tar`, tables, a manifest.
+"""WebDataset shards of one version of a store.
 
 The bytes are a function of the version and the options alone, whatever wrote them: one process or
-many, at once or after being cut off, anew or with shards of another set. The manifest is written
-last: a place without one is no set of shards.
+many, at once or after being cut off, anew or with shards of another set.
 """
 
-import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,28 +11,20 @@ import zarr
 
 from storage.labels import Labels, open_labels
 from storage.location import Location
-from storage.places import UNFINISHED, Folder, Place, place_of, put
+from storage.places import Folder, Place, place_of
 from storage.schema import TILE_SIZE, SchemaError
-from storage.shardjobs import run
 from storage.shardoptions import Condition, ShardOptions
 from storage.shardplan import Plan, make_plan
-from storage.shardrecords import record_name
 from storage.shardset import MANIFEST, SCHEMA, open_shards
 from storage.shardsources import Source
-from storage.shardtables import label_manifest, write_manifest, write_tables
-from storage.shardwork import Work, open_group
+from storage.shardtables import label_manifest
+from storage.shardwork import Work
+from storage.shardwriter import Progress, tidy, write_set
 from storage.store import open_repository
+from storage.storetiles import Snapshot, StoreTiles, open_group
 from storage.versions import Version, find_version
 
-__all__ = ["Condition", "ShardOptions", "write_shards"]
-
-type Progress = Callable[[int, int], None]
-
-_OURS = re.compile(
-    r"\.unfinished/.*|[a-z]+/[a-z0-9_]+-[0-9]{6}\.tar|index\.parquet|(checksums|masks|sums)\.npy"
-)
-_BEGUN = f"{UNFINISHED}/begun"
-_KEPT = (_BEGUN, f"{UNFINISHED}/lock", f"{UNFINISHED}/lease.json")
+__all__ = ["Condition", "Progress", "ShardOptions", "write_shards"]
 
 
 def write_shards(
@@ -84,44 +73,22 @@ def write_shards(
     plan = make_plan(group, options, chosen.tag)
     labels = _labels(options, plan)
     source = None if previous is None else Source.open(previous)
-    _refuse_others(place)
-    with place.guard() as held:
-        if place.size(MANIFEST) is not None:  # another run has just ended
-            return _same_set(location, place, chosen, options)
-        put(place, _BEGUN, b"")  # from now on, what lies here is ours
-        _clear(place, plan)
-        work = Work(
-            location, chosen.snapshot, place, options.dtype, options.codec, labels,
-            before=None if source is None else source.place,
-            kept=None if source is None else source.entries,
-        )  # fmt: skip
-        _make(work, group, plan, jobs, source, progress)
-        manifest = {
-            **_origin(group, chosen, options),
-            **write_tables(place, plan, options),
-        }
-        manifest["options"]["labels"] = label_manifest(place, plan, labels)
-        held.check()
-        write_manifest(place, manifest)
-    _tidy(place)
-    return manifest
+    work = Work(
+        Snapshot(location, chosen.snapshot), place, options.dtype, options.codec, labels,
+        before=None if source is None else source.place,
+        kept=None if source is None else source.entries,
+    )  # fmt: skip
 
+    def described() -> dict[str, Any]:
+        found = _origin(group, chosen, options)
+        found["options"]["labels"] = label_manifest(place, plan, labels)
+        return found
 
-def _make(
-    work: Work,
-    group: zarr.Group,
-    plan: Plan,
-    jobs: int,
-    source: Source | None,
-    progress: Progress | None,
-) -> None:
-    done, total = 0, len(plan.table)
-    for result in run(work, group, plan.tasks(), jobs):
-        if result.taken is not None and source is not None:
-            source.save_record(work, result)
-        done += result.samples
-        if progress:
-            progress(done, total)
+    manifest = write_set(
+        work, StoreTiles(group), plan, options, described, jobs=jobs, source=source,
+        progress=progress,
+    )  # fmt: skip
+    return _same_set(location, place, chosen, options) if manifest is None else manifest
 
 
 def _labels(options: ShardOptions, plan: Plan) -> Labels | None:
@@ -160,40 +127,9 @@ def _same_set(
             f"{place} holds {manifest['dataset']} {manifest['version']}{_listed(got, unlike)}, "
             f"not {version.tag}{_listed(expected, unlike)}; name another folder, or remove this one"
         )
-    _tidy(place)
+    tidy(place)
     return manifest
 
 
 def _listed(options: dict[str, Any], names: list[str]) -> str:
     return "".join(f", {name} {options.get(name)}" for name in names)
-
-
-def _refuse_others(place: Place) -> None:
-    """Refuse a place with files of which no run that was cut off says that they are its own.
-
-    Raises:
-        SchemaError: There are such files.
-    """
-    files = place.names()
-    ours = [name for name in files if name.startswith(f"{UNFINISHED}/")]
-    others = [name for name in files if not _OURS.fullmatch(name)]
-    if others or (files and not ours):
-        raise SchemaError(
-            f"{place} must be a new or an empty folder, got files such as {(others or files)[0]}; "
-            "name another"
-        )
-
-
-def _clear(place: Place, plan: Plan) -> None:
-    """Remove what a run that was cut off left and this one does not need."""
-    shards = [name for name, _ in plan.shards]
-    needed = {*shards, *map(record_name, shards)}
-    for name in place.names():
-        if name not in needed and name not in _KEPT:
-            place.remove(name)
-
-
-def _tidy(place: Place) -> None:
-    for name in place.names():
-        if name.startswith(f"{UNFINISHED}/"):
-            place.remove(name)

@@ -64,6 +64,7 @@ class Source:
         bands = self.bands[done.taken["sensor"]]
         width = bands if self.codec == "none" else 1
         columns = Columns(
+            number=np.arange(done.samples),
             **{key: column[rows] for key, column in self.offsets.items()},
             checksums=_rows(self.place, CHECKSUMS, rows)[:, :width],
             masks=_rows(self.place, MASKS, rows),

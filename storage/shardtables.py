@@ -25,28 +25,39 @@ _MASK_BYTES = TILE_SIZE**2 // 8
 _PLACES = ("offset", "length", "label_offset")
 
 
-def write_tables(place: Place, plan: Plan, options: ShardOptions) -> dict[str, Any]:
+def write_tables(place: Place, plan: Plan, options: ShardOptions, count: int) -> dict[str, Any]:
     """Write all files of a set but the shards, which are there, and the manifest.
 
     Reads the shards' records one by one.
+
+    Args:
+        place: Where the shards and their records are.
+        plan: Which they were to be.
+        options: What they were made with.
+        count: Tiles in all of them.
 
     Returns:
         What the manifest says of tiles, sensors, shards and these files.
     """
     most = max(len(entry["band"]) for entry in plan.spectra.sensors.values())
     widest = most if options.codec == "none" else 1
-    count = len(plan.table)
     entries: list[dict[str, Any]] = []
-    columns = {name: np.empty(count, np.int64) for name in _PLACES}
+    columns = {name: np.empty(count, np.int64) for name in ("row", *_PLACES)}
     moments: list[np.ndarray] = []
     with ExitStack() as stack:
         checksums = stack.enter_context(place.writing(CHECKSUMS))
         masks = stack.enter_context(place.writing(MASKS))
         checksums.write(header_of(np.dtype("<u4"), (count, widest)))
         masks.write(header_of(np.dtype("u1"), (count, _MASK_BYTES)))
-        for (_, rows), record in zip(plan.shards, _records(place, plan), strict=True):
-            for name, column in columns.items():
-                column[rows.start : rows.stop] = getattr(record.columns, name)
+        start = 0
+        for (_, rows), record in zip(plan.shards, records_of(place, plan), strict=True):
+            stop = start + record.entry["samples"]
+            if stop == start:
+                continue  # all were rejected
+            columns["row"][start:stop] = rows.start + record.columns.number
+            for name in _PLACES:
+                columns[name][start:stop] = getattr(record.columns, name)
+            start = stop
             _add_rows(record.columns, widest, checksums, masks)
             entries.append(record.entry)
             moments.append(record.columns.moments)
@@ -85,13 +96,18 @@ def label_manifest(place: Place | None, plan: Plan, labels: Labels | None) -> di
             for task in plan.tasks():
                 yield label_digests(labels, task.records).tobytes()
         else:
-            for record in _records(place, plan):
+            for record in records_of(place, plan):
                 yield record.columns.labels.tobytes()
 
     return labels.manifest(digests())
 
 
-def _records(place: Place, plan: Plan) -> Iterator[Finished]:
+def records_of(place: Place, plan: Plan) -> Iterator[Finished]:
+    """Yield what is known of each shard of a plan, all of which are finished.
+
+    Raises:
+        SchemaError: A record is gone.
+    """
     for name, _ in plan.shards:
         record = load_record(place, name)
         if record is None:
@@ -119,6 +135,8 @@ def _sensors(
     result = {}
     for sensor, first in sorted(plan.spectra.sensors.items()):
         mine = [(e, m) for e, m in zip(entries, moments, strict=True) if e["sensor"] == sensor]
+        if not mine:
+            continue  # all of its tiles were rejected
         trained = any(entry["split"] == "train" for entry, _ in mine)
         total: Moments = no_moments(len(first["band"]))
         for entry, part in mine:
@@ -144,14 +162,17 @@ def _write_index(
 ) -> dict[str, Any]:
     number = np.repeat(np.arange(len(entries), dtype="i4"), [e["samples"] for e in entries])
     names = pa.array([entry["name"] for entry in entries])
+    kept = plan.table
+    if len(columns["row"]) < len(kept):
+        kept = kept.take(columns["row"])
     added = {
         "shard": pa.DictionaryArray.from_arrays(pa.array(number), names),
         "offset": pa.array(columns["offset"]),
         "length": pa.array(columns["length"]),
-        "spectral": plan.table["spectral"],
+        "spectral": kept["spectral"],
         "label_offset": pa.array(columns["label_offset"]),
     }
-    table = plan.table.drop_columns("spectral")
+    table = kept.drop_columns("spectral")
     for name, column in added.items():
         table = table.append_column(name, column)
     with place.writing(INDEX) as sink:

@@ -62,6 +62,13 @@ def test_shards(tmp_path):
 
 
 @pytest.mark.slow
+def test_import(tmp_path):
+    commands = run_page(ROOT / "docs/import.md", tmp_path)
+    assert len(commands) == 4
+    assert (tmp_path / "halves/manifest.json").is_file()
+
+
+@pytest.mark.slow
 def test_splits(tmp_path):
     commands = run_page(ROOT / "docs/splits.md", tmp_path)
     assert len(commands) == 9

@@ -79,7 +79,7 @@ def shards(
     if unknown := set(split or ()) - set(SPLITS):
         raise typer.BadParameter(f"--split must be one of {SPLITS}, got {sorted(unknown)}")
     size = None if shard_bytes is None else byte_count(shard_bytes)
-    with said_in_words(), _told() as told:
+    with said_in_words(), shown("shards", "tiles") as told:
         options = ShardOptions(
             tiles_per_shard=tiles_per_shard or (TILES_PER_SHARD if size is None else None),
             shard_bytes=size,
@@ -107,7 +107,7 @@ def _condition(text: str | None) -> Condition | None:
 
 
 @contextmanager
-def _told() -> Iterator[Told]:
+def shown(work: str, what: str) -> Iterator[Told]:
     """Yield what shows progress: a bar on a terminal, elsewhere a line at each tenth."""
     if not err.is_terminal:
         seen = [0]
@@ -115,11 +115,11 @@ def _told() -> Iterator[Told]:
         def log(done: int, total: int) -> None:
             if done == total or done * 10 // total > seen[0]:
                 seen[0] = done * 10 // total
-                logger.info("shards: %d of %d tiles", done, total)
+                logger.info("%s: %d of %d %s", work, done, total, what)
 
         yield log
         return
-    columns = ("shards", BarColumn(), MofNCompleteColumn(), "tiles", TimeRemainingColumn())
+    columns = (work, BarColumn(), MofNCompleteColumn(), what, TimeRemainingColumn())
     with Progress(*columns, console=err, transient=True) as bar:
-        task = bar.add_task("shards", total=None)
+        task = bar.add_task(work, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

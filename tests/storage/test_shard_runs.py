@@ -12,7 +12,7 @@ from filelock import FileLock
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from storage import shardwork, store
+from storage import shardwork, store, storetiles
 from storage.schema import SchemaError
 from storage.shards import ShardOptions, write_shards
 from storage.shardset import open_shards
@@ -123,7 +123,7 @@ def test_whatever_a_run_left_the_next_one_ends_the_same(made, tmp_path_factory, 
     left = made / "left"
     if not left.exists():  # all shards and records, and no more
         patch = pytest.MonkeyPatch()
-        patch.setattr("storage.shards.write_tables", lambda *_: 1 / 0)
+        patch.setattr("storage.shardwriter.write_tables", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             write_shards(made / "store", left, options=OPTIONS)
         patch.undo()
@@ -157,7 +157,7 @@ def test_whatever_a_run_left_the_next_one_ends_the_same(made, tmp_path_factory, 
 def test_a_run_goes_on_with_what_is_the_same_in_another_version(made, tmp_path, monkeypatch):
     out = tmp_path / "out"
     with monkeypatch.context() as patch:
-        patch.setattr("storage.shards.write_manifest", lambda *_: 1 / 0)
+        patch.setattr("storage.shardwriter.write_manifest", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             write_shards(made / "store", out, version="v1", options=OPTIONS)
     write_shards(made / "store", out, version="v2", options=OPTIONS)
@@ -249,7 +249,7 @@ def test_one_process_writes_at_a_time(made, tmp_path):
 
 
 def test_stores_of_before_checksums_are_told_apart_by_scenes(made, tmp_path, monkeypatch):
-    monkeypatch.setattr(shardwork, "CHECKSUM", "none")
+    monkeypatch.setattr(storetiles, "CHECKSUM", "none")
     write_shards(made / "store", tmp_path / "v1", version="v1", options=OPTIONS)
     write_shards(made / "store", tmp_path / "v2", options=OPTIONS, previous=tmp_path / "v1")
     tars = {name: found for name, found in contents(tmp_path / "v2").items() if ".tar" in name}
