@@ -2,12 +2,13 @@
 
 import sys
 
-from benchmarks import builds, full_scene, index, window
+from benchmarks import builds, full_scene, index, models, window
 
 BENCHMARKS = {
     "builds": builds.main,
     "full_scene": full_scene.main,
     "index": index.main,
+    "models": models.main,
     "window": window.main,
 }
 
