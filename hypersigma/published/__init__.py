@@ -11,13 +11,24 @@ import torch
 from torch import nn
 
 from hypersigma.backbones.loading import Report
+from hypersigma.backbones.sizes import SIZES
 from hypersigma.published.files import WeightsError, read, state_dict_of
 from hypersigma.published.loading import match
 from hypersigma.published.models import MODELS
 from hypersigma.published.setting import Setting
 from hypersigma.published.unused import unused_names
 
-__all__ = ["MODELS", "Report", "Setting", "WeightsError", "build", "load", "read", "setting"]
+__all__ = [
+    "MODELS",
+    "Report",
+    "Setting",
+    "WeightsError",
+    "build",
+    "load",
+    "read",
+    "setting",
+    "unused_names",
+]
 
 
 def load(name: str, state_dict: Mapping[str, Any], **config: Any) -> tuple[nn.Module, Report]:
@@ -53,7 +64,8 @@ def build(name: str, **config: Any) -> nn.Module:
     Raises:
         ValueError: An unknown name or config.
     """
-    return MODELS[name][0](setting(name, **config))
+    chosen = setting(name, **config)
+    return MODELS[name][0](chosen)
 
 
 def setting(name: str, **config: Any) -> Setting:
@@ -69,4 +81,6 @@ def setting(name: str, **config: Any) -> Setting:
     unknown = [key for key in config if key not in free]
     if unknown:
         raise ValueError(f"{name}: expected only {', '.join(free)} as config, got {unknown[0]}")
+    if config.get("size", published.size) not in SIZES:
+        raise ValueError(f"expected one of the sizes {', '.join(SIZES)}, got {config['size']!r}")
     return replace(published, **config)

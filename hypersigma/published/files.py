@@ -5,6 +5,7 @@ What is not tensors in a known wrapping is refused, in words.
 
 import argparse
 import pickle
+import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -77,20 +78,16 @@ def _load(path: Path) -> Any:
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
-        raise WeightsError(_why_refused(path, error)) from error
+        raise WeightsError(_why_refused(error)) from error
     except (RuntimeError, EOFError) as error:
         raise WeightsError(f"expected a whole file that torch.save wrote, got {error}") from error
 
 
-def _why_refused(path: Path, error: pickle.UnpicklingError) -> str:
-    """Return what a file holds beside tensors and plain values."""
-    found = str(error).splitlines()[0]
-    if zipfile.is_zipfile(path):
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            unsafe = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-        found = ", ".join(sorted(unsafe)[:5]) or found
+def _why_refused(error: pickle.UnpicklingError) -> str:
+    found = re.search(r"GLOBAL (\S+)", str(error))
     return (
-        f"expected tensors and plain values, got pickled objects: {found}. Opening them can run "
-        "any code. If it is a whole model: where it was made and is trusted, load it and save its "
-        "weights by torch.save(model.state_dict(), 'weights.pth')"
+        "expected tensors and plain values, got pickled objects"
+        f"{f' ({found[1]})' if found else ''}. Opening them can run any code. If it is a whole "
+        "model: where it was made and is trusted, load it and save its weights by "
+        "torch.save(model.state_dict(), 'weights.pth')"
     )

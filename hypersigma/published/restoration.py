@@ -32,6 +32,7 @@ class SpatialRestorer(Spatial):
     """
 
     def __init__(self, setting: Setting, *, learnt_positions: bool, upsample: bool) -> None:
+        check_patch(setting, upsample=upsample)
         super().__init__(setting, size=sized(setting.size, -1), learnt_positions=learnt_positions)
         dim, bands, width = self.size.dim, setting.in_chans, SPATIAL_WIDTH
         self.enlarge_map = upsample
@@ -91,6 +92,7 @@ class FusedRestorer(Trunk):
     def __init__(
         self, setting: Setting, *, learnt_positions: bool, upsample: bool, drop_path: float
     ) -> None:
+        check_patch(setting, upsample=upsample)
         size = sized(setting.size, -1, drop_path=drop_path)
         bands = setting.in_chans
         super().__init__(
@@ -121,6 +123,13 @@ class FusedRestorer(Trunk):
     def summary(self, x_BCHW: Tensor) -> Tensor:
         tokens_BTR = self.spec_encoder.reduced(x_BCHW)
         return self.adapter_spec(tokens_BTR, self.spec_encoder.grid).mean(-1)
+
+
+def check_patch(setting: Setting, *, upsample: bool) -> None:
+    """Raise ValueError unless the last map has the size of the image."""
+    whole = 2 if upsample else 1
+    if setting.patch_size != whole:
+        raise ValueError(f"expected a patch_size of {whole} px, got {setting.patch_size}")
 
 
 def added_blocks(width: int, size: Size) -> nn.ModuleList:
