@@ -88,11 +88,11 @@ def test_no_change_between_a_date_and_itself_whatever_the_date():
     torch.testing.assert_close(model(one, other), model(other, one))
 
 
-def test_the_number_of_a_mae_s_hidden_tokens_is_its_ratio():
+def test_the_mask_ratio_is_configured_or_said_in_a_call():
     model = published.build("mae_spec_b", size="tiny", in_chans=8, img_size=6, mask_ratio=0.25)
-    noise = torch.arange(8.0).expand(2, -1)
-    mask = model(torch.rand(2, 8, 6, 6), noise)[2]
-    assert mask.tolist() == [[0] * 6 + [1] * 2] * 2
+    images, noise = torch.rand(2, 8, 6, 6), torch.arange(8.0).expand(2, -1)
+    assert model(images, noise)[2].tolist() == [[0] * 6 + [1] * 2] * 2
+    assert model(images, noise, mask_ratio=0.75)[2].tolist() == [[0] * 2 + [1] * 6] * 2
 
 
 @pytest.mark.parametrize(
