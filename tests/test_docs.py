@@ -69,6 +69,13 @@ def test_import(tmp_path):
 
 
 @pytest.mark.slow
+def test_published_weights(tmp_path):
+    commands = run_page(ROOT / "docs/published-weights.md", tmp_path)
+    assert len(commands) == 2
+    assert (tmp_path / "weights.pth").is_file()
+
+
+@pytest.mark.slow
 def test_splits(tmp_path):
     commands = run_page(ROOT / "docs/splits.md", tmp_path)
     assert len(commands) == 9

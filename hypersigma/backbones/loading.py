@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from hypersigma.backbones.spatial import SpatialViT
@@ -62,7 +63,10 @@ def load_encoder(model: SpatialViT | SpectralViT, state_dict: Mapping[str, Tenso
         if reason:
             ignored.append(f"{name}: {reason}")
             continue
-        fitted[name] = _fit(name, value, own[name], model)
+        fitting = fit(name, value, own[name].shape, line=isinstance(model, SpectralViT))
+        if fitting is None:
+            raise ValueError(wrong_size(name, value, own[name]))
+        fitted[name] = fitting
         if value.shape == own[name].shape:
             loaded.append(name)
         else:
@@ -79,7 +83,7 @@ def _reason_to_ignore(
         return "positions come from the wavelength"
     if name in own:
         return None
-    if name == "mask_token" or name.startswith("decoder_"):
+    if is_decoder(name):
         return "belongs to the decoder"
     return "not in this encoder"
 
@@ -92,27 +96,47 @@ def _reason_missing(name: str) -> str:
     return "not in the checkpoint, stays as constructed"
 
 
-def _fit(name: str, value: Tensor, own: Tensor, model: SpatialViT | SpectralViT) -> Tensor:
-    if value.shape == own.shape:
-        return value
-    if value.shape[0] == own.shape[0] and value.dim() == own.dim():
-        if name == "pos_embed" and value.shape[2] == own.shape[2]:
-            return resample_positions(value, _token_grid(value.shape[1], model), model.grid)
-        if name == "patch_embed.proj.weight":
-            size = (own.shape[2], own.shape[3])
-            return resample_bands(resize_kernel(value, size), own.shape[1])
-        if name == "spat_map.weight":
-            old, new = math.isqrt(value.shape[1]), math.isqrt(own.shape[1])
-            return resize_kernel(value.unflatten(1, (1, old, old)), (new, new)).flatten(1)
-    raise ValueError(
+def is_decoder(name: str) -> bool:
+    """Return whether an entry belongs to a masked autoencoder's decoder."""
+    return name == "mask_token" or name.startswith("decoder_")
+
+
+def wrong_size(name: str, value: Tensor, own: Tensor) -> str:
+    """Return what to say of a weight that makes all others useless."""
+    return (
         f"{name}: expected {tuple(own.shape)}, got {tuple(value.shape)}; "
         "the checkpoint is of another size of encoder"
     )
 
 
-def _token_grid(tokens: int, model: SpatialViT | SpectralViT) -> tuple[int, int]:
-    if isinstance(model, SpectralViT):
-        # Bands are a line, also where sampling attention sees them as a raster.
+def fit(name: str, value: Tensor, shape: torch.Size, *, line: bool) -> Tensor | None:
+    """Return a weight at another shape, or None if it is not one that can be resized.
+
+    Args:
+        name: Its name in an encoder.
+        value: The weight.
+        shape: The shape that it shall have.
+        line: The encoder's tokens are bands, a line, and not a square of patches. They are a line
+            also where sampling attention sees them as a raster.
+    """
+    if value.shape == shape:
+        return value
+    if value.dim() != len(shape) or value.shape[0] != shape[0]:
+        return None
+    value = value.float()
+    if name in ("pos_embed", "pos_embed_add") and value.shape[2] == shape[2]:
+        grids = _token_grid(value.shape[1], line=line), _token_grid(shape[1], line=line)
+        return resample_positions(value, *grids)
+    if name == "patch_embed.proj.weight":
+        return resample_bands(resize_kernel(value, (shape[2], shape[3])), shape[1])
+    if name == "spat_map.weight":
+        old, new = math.isqrt(value.shape[1]), math.isqrt(shape[1])
+        return resize_kernel(value.unflatten(1, (1, old, old)), (new, new)).flatten(1)
+    return None
+
+
+def _token_grid(tokens: int, *, line: bool) -> tuple[int, int]:
+    if line:
         return tokens, 1
     side = math.isqrt(tokens)
     return side, side

@@ -45,11 +45,12 @@ SIZES: dict[SizeName, Size] = {
 }  # fmt: skip
 
 
-def encoder_blocks(size: Size, *, ssa: bool) -> nn.ModuleList:
+def encoder_blocks(size: Size, *, ssa: bool, num_points: int = 8) -> nn.ModuleList:
     """Return the blocks of an encoder, with sampling attention by the interval rule if `ssa`."""
     return block_stack(
         size.dim,
         size.heads,
         drop_paths=size.drop_paths(),
         sampled=[ssa and (i + 1) % size.interval != 0 for i in range(size.depth)],
+        num_points=num_points,
     )

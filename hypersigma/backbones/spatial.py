@@ -22,6 +22,7 @@ class SpatialViT(nn.Module):
             resamples it.
         patch_size: Pixels along a patch side.
         ssa: Use sampling attention, except in every `size.interval`-th block.
+        num_points: Places that sampling attention looks at.
         compat: Compute as published: what is left of the last whole patch is cropped, and the
             final norm is not applied.
     """
@@ -34,6 +35,7 @@ class SpatialViT(nn.Module):
         img_size: int,
         patch_size: int,
         ssa: bool = False,
+        num_points: int = 8,
         compat: bool = False,
     ) -> None:
         super().__init__()
@@ -41,7 +43,7 @@ class SpatialViT(nn.Module):
         self.grid = (img_size // patch_size, img_size // patch_size)
         self.patch_embed = PatchEmbed(in_chans, size.dim, patch_size)
         self.pos_embed = nn.Parameter(sincos_2d(size.dim, self.grid))
-        self.blocks = encoder_blocks(size, ssa=ssa)
+        self.blocks = encoder_blocks(size, ssa=ssa, num_points=num_points)
         self.norm = nn.LayerNorm(size.dim, eps=NORM_EPS)
 
     def forward(self, x_BCHW: Tensor, wavelength_BC: Tensor | None = None) -> Features:

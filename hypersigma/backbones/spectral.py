@@ -80,7 +80,7 @@ class SpectralViT(nn.Module):
         bands_BTV = F.adaptive_avg_pool1d(x_BCHW.flatten(2).transpose(1, 2), self.num_tokens)
         x_BTD = self.spat_map(bands_BTV.transpose(1, 2)) + self.positions(wavelength_BC)
         out = []
-        for i, block in enumerate(self.blocks):
+        for i, block in enumerate(self.blocks[: self.size.depth]):
             x_BTD = block(x_BTD, self.grid)
             if i in self.size.levels:
                 out.append(Features(x_BTD if self.compat else self.norm(x_BTD), self.grid))

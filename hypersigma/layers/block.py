@@ -5,6 +5,7 @@ Shape letters: B batch, L tokens, M tokens that are wanted, D width.
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from timm.layers.drop import DropPath
@@ -56,15 +57,21 @@ class Block(nn.Module):
 
 
 def block_stack(
-    dim: int, num_heads: int, *, drop_paths: Sequence[float], sampled: Sequence[bool]
+    dim: int,
+    num_heads: int,
+    *,
+    drop_paths: Sequence[float],
+    sampled: Sequence[bool],
+    num_points: int = 8,
 ) -> nn.ModuleList:
     """Return initialised blocks, block i with sampling attention where `sampled[i]`.
 
     Linear weights are N(0, 0.02) cut at 2, biases 0; the two layers that write to the residual
     stream of block i are divided by sqrt(2 (i + 1)), so that its variance does not grow with depth.
     """
+    sampling = partial(SamplingAttention, num_points=num_points)
     blocks = nn.ModuleList(
-        Block(dim, num_heads, drop_path=p, attn_layer=SamplingAttention if ssa else Attention)
+        Block(dim, num_heads, drop_path=p, attn_layer=sampling if ssa else Attention)
         for p, ssa in zip(drop_paths, sampled, strict=True)
     )
     blocks.apply(init_linear)

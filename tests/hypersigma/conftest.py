@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from zlib import crc32
 
@@ -54,14 +55,24 @@ def rule_input(shape: tuple[int, ...], key: str) -> torch.Tensor:
     return torch.from_numpy(rule_noise(key).random(shape, dtype=np.float32))
 
 
-def rule_fill(model: torch.nn.Module) -> None:
-    """Fill a model's weights from their names, as the README of the vectors says."""
-    with torch.no_grad():
-        for name, tensor in model.state_dict().items():
-            if name.endswith("decoder_pos_embed"):
-                continue
-            value = rule_noise(name).standard_normal(tuple(tensor.shape), dtype=np.float32)
-            value *= np.float32(0.02)
-            if name.endswith(".weight") and tensor.dim() == 1:
-                value += np.float32(1)
-            tensor.copy_(torch.from_numpy(value))
+def rule_fill(state_dict: dict[str, torch.Tensor]) -> None:
+    """Fill weights from their names, as the README of the vectors says."""
+    state = {k: v for k, v in state_dict.items() if not k.endswith("decoder_pos_embed")}
+    with ThreadPoolExecutor() as threads:
+        list(threads.map(fill_entry, state, state.values()))
+
+
+def fill_entry(name: str, tensor: torch.Tensor) -> None:
+    if name.endswith("num_batches_tracked"):
+        tensor.zero_()
+        return
+    value = tensor.numpy()
+    rule_noise(name).standard_normal(dtype=np.float32, out=value)
+    value *= np.float32(0.02)
+    if name.endswith("running_var"):
+        np.abs(value, out=value)
+        value += np.float32(1)
+    elif name.endswith(".weight") and tensor.dim() == 1:
+        value += np.float32(1)
+    if name.endswith(("sampling_offsets.weight", "sampling_offsets.bias")):
+        value *= np.float32(25)
