@@ -75,11 +75,14 @@ def classify_pixels(
     return found
 
 
-def new_model(config: Mapping[str, Any], contract: SensorInput, classes: int) -> PatchClassifier:
+def new_model(
+    config: Mapping[str, Any], contract: SensorInput, classes: int, *, recompute: bool = False
+) -> PatchClassifier:
     """Return an untrained classifier for the keys `MODEL_KEYS` of a fine-tuning config."""
     return build_classifier(
         config["mode"], config["size"], in_chans=contract.bands, num_classes=classes,
         window=config["window"], patch_size=config["patch_size"], ssa=config["ssa"],
+        recompute=recompute,
     )  # fmt: skip
 
 

@@ -66,9 +66,9 @@ class FinetuneConfig:
     """Side of the window around a pixel."""
     patch_size: PositiveInt = 3
     """Side of the spatial encoder's patches."""
-    ssa: bool = True
-    """Sampling attention in most blocks, as published; false: full attention in all, which is
-    twice as fast on a CPU with few tokens."""
+    ssa: bool | tuple[int, ...] = True
+    """Sampling attention in most blocks, as published, or in those numbered, from 0; false: full
+    attention in all, which is twice as fast on a CPU with few tokens."""
     pretrained: Pretrained = dataclasses.field(default_factory=Pretrained)
     standardize: bool = True
     """Per band by the training split's mean and standard deviation; false: stored / scale."""
@@ -97,7 +97,7 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
     if (done := finished(config.run, identity)) is not None:
         return done
     torch.manual_seed(config.train.seed)
-    model = new_model(identity["config"], contract, len(classes))
+    model = new_model(identity["config"], contract, len(classes), recompute=config.train.recompute)
     identity["pretrained"] = load_pretrained(model, config, contract)
     model.to(device)
     pixels = training_pixels(config, shards, classes)

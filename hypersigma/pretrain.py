@@ -70,7 +70,10 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
     if (done := finished(config.run, identity)) is not None:
         return done
     torch.manual_seed(config.train.seed)
-    model = MODELS[config.kind](config.size, bands=config.bands, mask_ratio=config.mask_ratio)
+    model = MODELS[config.kind](
+        config.size, bands=config.bands, mask_ratio=config.mask_ratio,
+        recompute=config.train.recompute,
+    )  # fmt: skip
     init_blocks(model)
     model.to(device)
     tables = scaling(contracts, device)

@@ -14,7 +14,12 @@ from torch import Tensor
 from hypersigma.backbones.spatial import SpatialViT
 from hypersigma.backbones.spectral import SpectralViT
 from hypersigma.bands import map_bands
-from hypersigma.layers.positions import resample_bands, resample_positions, resize_kernel
+from hypersigma.layers.positions import (
+    resample_bands,
+    resample_positions,
+    resize_kernel,
+    resize_map,
+)
 
 PATCHES = "patch_embed.proj.weight"
 
@@ -140,9 +145,8 @@ def _fit(name: str, value: Tensor, own: Tensor, model: SpatialViT | SpectralViT)
             return resample_positions(value, _token_grid(value.shape[1], model), model.grid)
         if name == PATCHES:
             return resize_kernel(value, (own.shape[2], own.shape[3]))
-        if name == "spat_map.weight":
-            old, new = math.isqrt(value.shape[1]), math.isqrt(own.shape[1])
-            return resize_kernel(value.unflatten(1, (1, old, old)), (new, new)).flatten(1)
+        if name == "spat_map.weight" and isinstance(model, SpectralViT):
+            return resize_map(value, (model.img_size, model.img_size))
     raise ValueError(
         f"{name}: expected {tuple(own.shape)}, got {tuple(value.shape)}; "
         "the checkpoint is of another size of encoder"

@@ -10,6 +10,7 @@ import torch
 from timm.layers.drop import DropPath
 from timm.layers.mlp import Mlp
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from hypersigma.layers.attention import Attention
 from hypersigma.layers.sampling_attention import SamplingAttention
@@ -45,6 +46,18 @@ class Block(nn.Module):
     def forward(self, x_BLD: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
         x_BLD = x_BLD + self.drop_path(self.attn(self.norm1(x_BLD), grid))
         return x_BLD + self.drop_path(self.mlp(self.norm2(x_BLD)))
+
+
+def run_block(
+    block: nn.Module, x_BLD: Tensor, grid: tuple[int, int] | None = None, *, recompute: bool
+) -> Tensor:
+    """Return `block(x_BLD, grid)`, with activation checkpointing if `recompute`.
+
+    Then only the input is kept for the backward pass, which runs the block again.
+    """
+    if recompute and torch.is_grad_enabled():
+        return checkpoint(block, x_BLD, grid, use_reentrant=False)
+    return block(x_BLD, grid)
 
 
 def block_stack(
