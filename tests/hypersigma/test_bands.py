@@ -75,6 +75,12 @@ def test_windows_that_slid_over_a_sensor_apply_to_any_range(count):
         assert "by their place in the window (seen in windows of 100 anywhere)" in report.bands
 
 
+def test_platforms_a_little_apart_are_one_set_of_bands():
+    old = np.linspace(430, 2400, 100)
+    found = map_bands([old, old + 3], 100, grid(500, 2300, 90))
+    assert "by wavelength (seen at 430-2403 nm)" in found.words
+
+
 def test_the_same_bands_keep_the_same_weights():
     old = grid(430, 2400, 100)
     weights = state(100)
