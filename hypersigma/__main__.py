@@ -4,7 +4,7 @@ import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import rich.console
 import rich.logging
@@ -79,6 +79,26 @@ def predict(config: Config, overrides: Overrides = None, as_json: Json = False) 
         from hypersigma import maps as command
 
         return command.predict(configs.load(command.PredictConfig, config, overrides or ()))
+
+    _report(work, as_json=as_json)
+
+
+@app.command(epilog="Example: hypersigma-train export demo/runs/finetune_both exports/classifier")
+def export(
+    run: Annotated[Path, typer.Argument(help="A run (its best checkpoint), or one checkpoint.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write; not there yet, or empty.")],
+    what: Annotated[
+        Literal["encoder", "spatial", "spectral", "model"] | None,
+        typer.Option(help="Default: the encoder of a pretraining, the model of a classifier."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a model with its spectral contract and card into a folder to hand on."""
+
+    def work() -> dict[str, Any]:
+        from hypersigma import export as command
+
+        return command.export(run, out, what)
 
     _report(work, as_json=as_json)
 

@@ -2,6 +2,8 @@
 
 It is written under a temporary name, flushed to disk and renamed, so a folder with a checkpoint's
 name is a whole one; `state.json` holds the hash of every other file, so a damaged one is noticed.
+An export (`hypersigma.export`) is opened as a checkpoint is: its `config.json` and `spectral.json`
+say together what `state.json` does.
 """
 
 import base64
@@ -10,7 +12,8 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +27,9 @@ logger = logging.getLogger(__name__)
 STATE_SCHEMA = 1
 MODEL_FILE = "model.safetensors"
 OPTIMIZER_FILE = "optimizer/state.pt"
+STATE_FILE = "state.json"
+EXPORT_FILE = "config.json"
+SPECTRAL_FILE = "spectral.json"
 
 
 class CheckpointError(ValueError):
@@ -36,7 +42,8 @@ class Checkpoint:
 
     folder: Path
     state: dict[str, Any]
-    """What `state.json` says: step, stream, rng, config, data, spectral, ..."""
+    """What `state.json` says: step, stream, rng, config, data, spectral, ...; of an export what is
+    needed to use it: what, step, task, config, data, spectral, classes."""
 
     def weights(self) -> dict[str, Tensor]:
         """Read the model's state dict, on the CPU."""
@@ -54,21 +61,38 @@ def save(
 ) -> Path:
     """Write the checkpoint of step `state["step"]` into `run/checkpoints` and return its folder."""
     final = _folder(run, state["step"])
+    with whole_folder(final) as folder:
+        (folder / OPTIMIZER_FILE).parent.mkdir()
+        weights = {name: value.detach().contiguous() for name, value in model.state_dict().items()}
+        safetensors.torch.save_file(weights, folder / MODEL_FILE)
+        torch.save(optimizer.state_dict(), folder / OPTIMIZER_FILE)
+        write_state(folder / STATE_FILE, state, (MODEL_FILE, OPTIMIZER_FILE))
+    return final
+
+
+@contextmanager
+def whole_folder(final: Path) -> Iterator[Path]:
+    """Yield a folder to fill, which then takes the place of `final`, or vanishes on an error."""
     temporary = final.with_name(f".writing-{final.name}")
     shutil.rmtree(temporary, ignore_errors=True)
-    (temporary / OPTIMIZER_FILE).parent.mkdir(parents=True)
-    weights = {name: value.detach().contiguous() for name, value in model.state_dict().items()}
-    safetensors.torch.save_file(weights, temporary / MODEL_FILE)
-    torch.save(optimizer.state_dict(), temporary / OPTIMIZER_FILE)
-    files = {name: _describe(temporary / name) for name in (MODEL_FILE, OPTIMIZER_FILE)}
-    text = json.dumps({"schema": STATE_SCHEMA, **state, "files": files}, indent=1)
-    (temporary / "state.json").write_text(text, encoding="utf-8")
-    for name in (*files, "state.json", "optimizer", "."):
-        _sync(temporary / name)
-    shutil.rmtree(final, ignore_errors=True)
-    temporary.rename(final)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        for path in (*temporary.rglob("*"), temporary):
+            _sync(path)
+        shutil.rmtree(final, ignore_errors=True)
+        temporary.rename(final)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
     _sync(final.parent)
-    return final
+
+
+def write_state(path: Path, state: Mapping[str, Any], files: tuple[str, ...]) -> None:
+    """Write `state` as JSON with the size and hash of the files beside it."""
+    described = {name: _describe(path.parent / name) for name in files}
+    text = json.dumps({"schema": STATE_SCHEMA, **state, "files": described}, indent=1)
+    path.write_text(text, encoding="utf-8")
 
 
 def prune(run: Path, *, keep: int, spare: int | None) -> None:
@@ -79,18 +103,19 @@ def prune(run: Path, *, keep: int, spare: int | None) -> None:
 
 
 def open_whole(folder: Path) -> Checkpoint:
-    """Open one checkpoint folder after checking every file of it against `state.json`.
+    """Open one checkpoint or export after checking every file of it against `state.json`.
 
     Raises:
         CheckpointError: A file is missing, cut short or changed.
     """
+    name = EXPORT_FILE if is_export(folder) else STATE_FILE
     try:
-        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        state = json.loads((folder / name).read_text(encoding="utf-8"))
         files = state["files"]
         schema = state["schema"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
-            f"{folder}: expected a checkpoint with a readable state.json, got {error!r}"
+            f"{folder}: expected a checkpoint with a readable {name}, got {error!r}"
         ) from error
     if schema != STATE_SCHEMA:
         raise CheckpointError(f"{folder}: expected checkpoint schema {STATE_SCHEMA}, got {schema}")
@@ -99,7 +124,15 @@ def open_whole(folder: Path) -> Checkpoint:
         found = _describe(path) if path.is_file() else None
         if found != expected:
             raise CheckpointError(f"{path}: expected {expected}, got {found}; the file is damaged")
+    if is_export(folder):
+        spectral = json.loads((folder / SPECTRAL_FILE).read_text(encoding="utf-8"))
+        state |= {"spectral": spectral["sensors"], "data": spectral["data"]}
     return Checkpoint(folder, state)
+
+
+def is_export(folder: Path) -> bool:
+    """Say whether a folder is what `hypersigma-train export` writes."""
+    return (folder / SPECTRAL_FILE).is_file()
 
 
 def newest(run: Path) -> Checkpoint | None:
@@ -113,7 +146,7 @@ def newest(run: Path) -> Checkpoint | None:
 
 
 def find(path: Path) -> Checkpoint:
-    """Open what a config calls a checkpoint: a checkpoint folder, or a run folder.
+    """Open what a config calls a checkpoint: a checkpoint folder, an export, or a run folder.
 
     Of a run folder it is the checkpoint that did best on the validation split, if the run looked
     for one, else the newest.
@@ -121,13 +154,13 @@ def find(path: Path) -> Checkpoint:
     Raises:
         CheckpointError: There is none, or the one named is damaged.
     """
-    if (path / "state.json").exists():
+    if (path / STATE_FILE).exists() or is_export(path):
         return open_whole(path)
     last = newest(path)
     if last is None:
         raise CheckpointError(
-            f"{path}: expected a run folder with checkpoints, or a checkpoint folder, found neither"
-            "; train one with `hypersigma-train pretrain` or `finetune`"
+            f"{path}: expected a run folder with checkpoints, a checkpoint folder or an export, "
+            "found none; train one with `hypersigma-train pretrain` or `finetune`"
         )
     best = last.state.get("best")
     return last if best is None else open_whole(_folder(path, best["step"]))

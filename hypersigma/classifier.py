@@ -3,7 +3,9 @@
 Shape letters: N pixels, C bands, S window side, H W pixels of a tile.
 """
 
-from collections.abc import Mapping
+import dataclasses
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,15 +15,21 @@ import torch
 from torch import Tensor
 
 from hypersigma import checkpoint
-from hypersigma.checkpoint import CheckpointError
+from hypersigma.bands import map_bands, mix_bands
+from hypersigma.checkpoint import CheckpointError, is_export
 from hypersigma.data import wavelengths
 from hypersigma.inputs import SensorInput, from_json, standardize
 from hypersigma.pixels import Pixels, windows
 from hypersigma.tasks.classification import PatchClassifier, build_classifier
+from storage.schema import SchemaError
 from storage.stream import ShardSet, read_tile
+
+logger = logging.getLogger(__name__)
 
 MODEL_KEYS = ("mode", "size", "window", "patch_size", "ssa")
 """Keys of a fine-tuning config that the model is built from."""
+LEAST_REACHED = 0.5
+"""Share of a classifier's bands that data in other bands must reach."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +44,14 @@ class Classifier:
     """The checkpoint."""
     state: dict[str, Any]
     """What its `state.json` says."""
+    mixing: Tensor | None = None
+    """(K, N): how the model's bands are made of the data's (see `BandMap`); None: they are the
+    same."""
+
+    @property
+    def home(self) -> Path:
+        """Where what belongs to the checkpoint is: the run's folder, or the export itself."""
+        return self.folder if is_export(self.folder) else self.folder.parents[1]
 
     def classify(
         self,
@@ -48,6 +64,9 @@ class Classifier:
     ) -> np.ndarray:
         """Return the class (N,), 0-based, of pixels of one stored tile."""
         self.model.eval()
+        if self.mixing is not None:
+            stored_CHW = mix_bands(stored_CHW, self.mixing)
+            wavelength_C = torch.tensor(self.contract.centres)
         tile_CHW = scale_inputs(stored_CHW[None], self.contract, self.device)[0]
         wavelength_C = wavelength_C.to(self.device)
         found = []
@@ -75,16 +94,51 @@ def classify_pixels(
     return found
 
 
-def new_model(config: Mapping[str, Any], contract: SensorInput, classes: int) -> PatchClassifier:
+def fit_bands(
+    classifier: Classifier, wavelengths: Sequence[float], *, where: str
+) -> tuple[Classifier, str]:
+    """Return the classifier for data of these bands, and in words how (empty: they are its own).
+
+    Spectra in other bands are brought to those of the training by wavelength.
+
+    Args:
+        classifier: For the bands that it was trained on.
+        wavelengths: Band centres [nm] of the data.
+        where: What the data are, for messages.
+
+    Raises:
+        SchemaError: The data reach less than half of the bands that it was trained on.
+    """
+    contract = classifier.contract
+    try:
+        found = map_bands(contract.wavelengths, contract.bands, wavelengths)
+    except ValueError as error:
+        raise SchemaError(f"{where}: {error}") from error
+    if not found.words:
+        return classifier, ""
+    reached = float(found.matrix.any(dim=1).float().mean())
+    if reached < LEAST_REACHED:
+        raise SchemaError(
+            f"{where}: {found.words}; at least {LEAST_REACHED:.0%} of the bands that the "
+            "classifier was trained on must be there: fine-tune one for these bands"
+        )
+    logger.warning("%s: spectra are resampled from other bands: %s", where, found.words)
+    return dataclasses.replace(classifier, mixing=found.matrix), found.words
+
+
+def new_model(
+    config: Mapping[str, Any], contract: SensorInput, classes: int, *, recompute: bool = False
+) -> PatchClassifier:
     """Return an untrained classifier for the keys `MODEL_KEYS` of a fine-tuning config."""
     return build_classifier(
         config["mode"], config["size"], in_chans=contract.bands, num_classes=classes,
         window=config["window"], patch_size=config["patch_size"], ssa=config["ssa"],
+        recompute=recompute,
     )  # fmt: skip
 
 
 def open_classifier(path: Path, device: torch.device) -> Classifier:
-    """Open a fine-tuned classifier from a run folder (its best checkpoint) or a checkpoint.
+    """Open a fine-tuned classifier from a run (its best checkpoint), a checkpoint or an export.
 
     Raises:
         CheckpointError: There is none, it is damaged, or it is of another task.

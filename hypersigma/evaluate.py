@@ -34,7 +34,7 @@ class EvaluateConfig:
     """What `hypersigma-train evaluate` reads."""
 
     checkpoint: Path
-    """A fine-tuning run (its best checkpoint), or one checkpoint."""
+    """A fine-tuning run (its best checkpoint), one checkpoint, or an export."""
     shards: Path
     """A folder that `hypersigma-data shards` wrote."""
     labels: Path
@@ -121,7 +121,7 @@ def check_shards(shards: ShardSet, classifier: Classifier) -> None:
 
 def controls(classifier: Classifier, shards: ShardSet, pixels: Pixels) -> dict[str, Any] | None:
     """Return the numbers of the classical controls, None if the training pixels are not there."""
-    path = classifier.folder.parents[1] / TRAINING_PIXELS_FILE
+    path = classifier.home / TRAINING_PIXELS_FILE
     if not path.is_file():
         logger.warning("no %s: the classical controls are left out", path)
         return None

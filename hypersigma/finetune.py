@@ -11,8 +11,7 @@ import torch
 from pydantic import ConfigDict, Field, PositiveInt
 from torch import Tensor
 
-from hypersigma import checkpoint, inputs
-from hypersigma.backbones.loading import load_encoder
+from hypersigma import inputs
 from hypersigma.backbones.sizes import SizeName
 from hypersigma.classifier import (
     Classifier,
@@ -25,7 +24,8 @@ from hypersigma.data import WindowBatch, window_batches
 from hypersigma.inputs import SensorInput
 from hypersigma.metrics import classification_report, confusion_matrix
 from hypersigma.pixels import Pixels, draw, draw_per_class, labelled, read_classes
-from hypersigma.runfolder import TrainError, finished, run_identity, write_summary
+from hypersigma.pretrained import Pretrained, load_pretrained
+from hypersigma.runfolder import finished, run_identity, write_summary
 from hypersigma.tasks.classification import PatchClassifier
 from hypersigma.train import Job, TrainConfig, fit, pick_device
 from storage.schema import TILE_SIZE, SchemaError
@@ -35,14 +35,6 @@ logger = logging.getLogger(__name__)
 
 TRAINING_PIXELS_FILE = "training_pixels.npz"
 VAL_SEED = 0
-
-
-@pydantic.dataclasses.dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class Pretrained:
-    """Pretraining runs (or single checkpoints) that the encoders start from; None: from scratch."""
-
-    spatial: Path | None = None
-    spectral: Path | None = None
 
 
 @pydantic.dataclasses.dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -66,9 +58,9 @@ class FinetuneConfig:
     """Side of the window around a pixel."""
     patch_size: PositiveInt = 3
     """Side of the spatial encoder's patches."""
-    ssa: bool = True
-    """Sampling attention in most blocks, as published; false: full attention in all, which is
-    twice as fast on a CPU with few tokens."""
+    ssa: bool | tuple[int, ...] = True
+    """Sampling attention in most blocks, as published, or in those numbered, from 0; false: full
+    attention in all, which is twice as fast on a CPU with few tokens."""
     pretrained: Pretrained = dataclasses.field(default_factory=Pretrained)
     standardize: bool = True
     """Per band by the training split's mean and standard deviation; false: stored / scale."""
@@ -97,8 +89,8 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
     if (done := finished(config.run, identity)) is not None:
         return done
     torch.manual_seed(config.train.seed)
-    model = new_model(identity["config"], contract, len(classes))
-    identity["pretrained"] = load_pretrained(model, config, contract)
+    model = new_model(identity["config"], contract, len(classes), recompute=config.train.recompute)
+    identity["pretrained"] = load_pretrained(model, config.pretrained, contract)
     model.to(device)
     pixels = training_pixels(config, shards, classes)
     save_training_pixels(config, shards, pixels, contract)
@@ -128,52 +120,6 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
         "pretrained": identity["pretrained"],
     }
     return write_summary(config.run, identity, progress, extra)
-
-
-def load_pretrained(
-    model: PatchClassifier, config: FinetuneConfig, contract: SensorInput
-) -> dict[str, Any]:
-    """Fill the encoders from pretraining checkpoints and return, by encoder, what became of keys.
-
-    Raises:
-        TrainError: A pretrained encoder is named that the mode has no place for, or the
-            checkpoint is of the other kind.
-        CheckpointError: There is no whole checkpoint.
-    """
-    reports: dict[str, Any] = {}
-    for kind in ("spatial", "spectral"):
-        path, encoder = getattr(config.pretrained, kind), getattr(model, kind)
-        if path is None:
-            continue
-        if encoder is None:
-            raise TrainError(
-                f"pretrained.{kind} is given, but mode {config.mode} has no such encoder"
-            )
-        found = checkpoint.find(path)
-        made = found.state["config"].get("kind")
-        if made != kind:
-            raise TrainError(f"pretrained.{kind}: {found.folder} is a checkpoint of kind {made!r}")
-        standardized = found.state["config"]["standardize"]
-        if standardized != config.standardize:
-            raise TrainError(
-                f"pretrained.{kind}: {found.folder} saw inputs with standardize: {standardized}; "
-                f"set standardize: {standardized} here too"
-            )
-        seen = inputs.from_json(found.state["spectral"])
-        if config.sensor not in seen:
-            raise TrainError(
-                f"pretrained.{kind}: {found.folder} has seen {sorted(seen)}, not {config.sensor}"
-            )
-        known, where = seen[config.sensor], f"pretrained.{kind}: {found.folder}"
-        inputs.check_scale(contract.scale, contract.units, known, where=where)
-        try:
-            report = load_encoder(encoder, found.weights())
-        except ValueError as error:
-            raise TrainError(f"pretrained.{kind}: {found.folder}: {error}") from error
-        origin = {"from": str(found.folder), "step": found.state["step"]}
-        reports[kind] = origin | dataclasses.asdict(report)
-        logger.info("%s encoder from %s:\n%s", kind, found.folder, report)
-    return reports
 
 
 def training_pixels(config: FinetuneConfig, shards: ShardSet, classes: list[str]) -> Pixels:

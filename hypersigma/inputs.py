@@ -48,6 +48,11 @@ class SensorInput:
         return len(self.band)
 
     @property
+    def centres(self) -> tuple[float, ...]:
+        """Band centres [nm], the mean of the platforms."""
+        return tuple(np.mean(self.wavelengths, axis=0).tolist())
+
+    @property
     def shift(self) -> tuple[float, ...]:
         """What is taken off each band's physical values."""
         return self.mean if self.standardized else (0.0,) * self.bands

@@ -24,8 +24,8 @@ import torch
 import xarray as xr
 from pydantic import ConfigDict, PositiveInt
 
-from hypersigma.classifier import Classifier, open_classifier
-from hypersigma.inputs import check_scale, check_wavelengths
+from hypersigma.classifier import Classifier, fit_bands, open_classifier
+from hypersigma.inputs import check_scale
 from hypersigma.runlog import plain_json, progress
 from hypersigma.train import pick_device
 from storage.schema import TILE_SIZE, SchemaError
@@ -52,7 +52,7 @@ class PredictConfig:
     """What `hypersigma-train predict` reads."""
 
     checkpoint: Path
-    """A fine-tuning run (its best checkpoint), or one checkpoint."""
+    """A fine-tuning run (its best checkpoint), one checkpoint, or an export."""
     store: str
     """The tile store that `hypersigma-data build` wrote: a folder or URL."""
     scene_id: str
@@ -71,12 +71,12 @@ def predict(config: PredictConfig) -> dict[str, Any]:
     Holds one tile and the map (one byte a pixel) in memory.
 
     Raises:
-        SchemaError: No such scene, or its bands or units are not the checkpoint's.
+        SchemaError: No such scene, or its sensor, bands or units do not fit the checkpoint.
         CheckpointError: There is no whole checkpoint of a fine-tuning run.
     """
     classifier = open_classifier(config.checkpoint, pick_device(config.device))
     scene = scene_dataset(open_version(config.store, config.version), config.scene_id)
-    check_scene(scene, classifier)
+    classifier, bands = check_scene(scene, classifier)
     labels = classify_scene(classifier, scene, batch_size=config.batch_size)
     config.out.mkdir(parents=True, exist_ok=True)
     stem = config.out / config.scene_id
@@ -90,6 +90,7 @@ def predict(config: PredictConfig) -> dict[str, Any]:
         "checkpoint": str(classifier.folder),
         "step": classifier.state["step"],
         "mode": classifier.state["config"]["mode"],
+        **({"bands": bands} if bands else {}),
     }
     georeference = write_geotiff(tif, labels, scene, classifier.classes, origin)
     write_preview(png, labels, classifier.classes, title=config.scene_id)
@@ -110,11 +111,12 @@ def predict(config: PredictConfig) -> dict[str, Any]:
     return result
 
 
-def check_scene(scene: xr.Dataset, classifier: Classifier) -> None:
-    """Refuse a scene whose sensor, bands or units are not those that the model was trained on.
+def check_scene(scene: xr.Dataset, classifier: Classifier) -> tuple[Classifier, str]:
+    """Return the classifier for a scene's bands, and in words how it comes to them (`fit_bands`).
 
     Raises:
-        SchemaError: They differ.
+        SchemaError: The scene's sensor or units are not those that the model was trained on, or
+            its bands reach too few of those.
     """
     contract, where = classifier.contract, f"scene {scene.attrs['scene_id']}"
     if scene.attrs["sensor"] != contract.sensor:
@@ -122,8 +124,8 @@ def check_scene(scene: xr.Dataset, classifier: Classifier) -> None:
             f"{where}: expected a scene of sensor {contract.sensor}, as the checkpoint was trained "
             f"on, got {scene.attrs['sensor']}"
         )
-    check_wavelengths([scene.wavelength.values.tolist()], contract, where=where)
     check_scale(float(scene.attrs["scale"]), str(scene.attrs["units"]), contract, where=where)
+    return fit_bands(classifier, scene.wavelength.values.tolist(), where=where)
 
 
 def classify_scene(classifier: Classifier, scene: xr.Dataset, *, batch_size: int) -> np.ndarray:

@@ -99,7 +99,7 @@ def new_model(config: PretrainConfig) -> Mae:
     """Return the untrained masked autoencoder that a config describes."""
     common: dict[str, Any] = {
         "bands": config.bands, "mask_ratio": config.mask_ratio, "block": config.mask_block,
-        "norm_pix": config.norm_pix,
+        "norm_pix": config.norm_pix, "recompute": config.train.recompute,
     }  # fmt: skip
     if config.kind == "spatial":
         return spatial_mae(config.size, **common)

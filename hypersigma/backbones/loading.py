@@ -1,11 +1,11 @@
 """Put pretrained weights into an encoder of another band count, window or patch size.
 
-Shape letters: L tokens, D width, C bands, h w kernel or token grid.
+Shape letters: L tokens, D width, K bands before, N bands after, h w kernel or token grid.
 """
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +13,15 @@ from torch import Tensor
 
 from hypersigma.backbones.spatial import SpatialViT
 from hypersigma.backbones.spectral import SpectralViT
-from hypersigma.layers.positions import resample_bands, resample_positions, resize_kernel
+from hypersigma.bands import map_bands
+from hypersigma.layers.positions import (
+    resample_bands,
+    resample_positions,
+    resize_kernel,
+    resize_map,
+)
+
+PATCHES = "patch_embed.proj.weight"
 
 
 @dataclass(frozen=True)
@@ -32,30 +40,50 @@ class Report:
     missing: tuple[str, ...]
     """`name: why` for what the encoder has and keeps as constructed."""
 
+    bands: str = ""
+    """How weights for some bands became weights for others; empty if the bands are the same."""
+
     def __str__(self) -> str:
         """Return it in words; keys with one reason in common are counted, not listed."""
         lines = [f"{len(self.loaded)} keys loaded as they are"]
         lines += [f"resized: {text}" for text in self.resized]
+        lines += [f"bands: {self.bands}"] if self.bands else []
         for word in ("ignored", "missing"):
             reasons = Counter(text.partition(": ")[2] for text in getattr(self, word))
             lines += [f"{word}: {count} keys: {why}" for why, count in reasons.items()]
         return "\n".join(lines)
 
 
-def load_encoder(model: SpatialViT | SpectralViT, state_dict: Mapping[str, Tensor]) -> Report:
+def load_encoder(
+    model: SpatialViT | SpectralViT,
+    state_dict: Mapping[str, Tensor],
+    *,
+    seen: Sequence[Sequence[float]] = (),
+    bands: Sequence[float] = (),
+) -> Report:
     """Load the encoder's part of a masked autoencoder's (or encoder's) state dict into `model`.
 
     `pos_embed` is resampled bicubically; `patch_embed.proj` and `spat_map` are resized as 2-D
-    kernels, the former also over its bands by their order.
+    kernels, the former also over its bands: by wavelength (`map_bands`), or by their order if
+    wavelengths are not known.
+
+    Args:
+        model: Changed in place.
+        state_dict: Of the pretrained model.
+        seen: Band centres [nm] of each sensor that it was trained on.
+        bands: Band centres [nm] of the images that `model` will see.
 
     Raises:
-        ValueError: Nothing fits (another kind of encoder), or a block's weight has another shape
-            (another size of encoder).
+        ValueError: Nothing fits (another kind of encoder), a block's weight has another shape
+            (another size of encoder), or no band of the images is one that was trained on.
     """
-    entry = "patch_embed.proj.weight" if isinstance(model, SpatialViT) else "spat_map.weight"
+    entry = PATCHES if isinstance(model, SpatialViT) else "spat_map.weight"
     if entry not in state_dict:
         raise ValueError(f"expected the weights of a {type(model).__name__}, found no {entry}")
     own = model.state_dict()
+    kernel, words = state_dict[entry], ""
+    if entry == PATCHES:
+        kernel, words = _other_bands(kernel, own[entry].shape[1], seen, bands)
     fitted: dict[str, Tensor] = {}
     loaded, resized, ignored = [], [], []
     for name, value in state_dict.items():
@@ -63,17 +91,34 @@ def load_encoder(model: SpatialViT | SpectralViT, state_dict: Mapping[str, Tenso
         if reason:
             ignored.append(f"{name}: {reason}")
             continue
-        fitting = fit(name, value, own[name].shape, line=isinstance(model, SpectralViT))
+        given = kernel if name == entry else value
+        fitting = fit(name, given, own[name].shape, line=isinstance(model, SpectralViT))
         if fitting is None:
             raise ValueError(wrong_size(name, value, own[name]))
         fitted[name] = fitting
-        if value.shape == own[name].shape:
+        if fitting is value:
             loaded.append(name)
         else:
             resized.append(f"{name}: {tuple(value.shape)} -> {tuple(own[name].shape)}")
     model.load_state_dict(fitted, strict=False)
     missing = [f"{name}: {_reason_missing(name)}" for name in own if name not in fitted]
-    return Report(tuple(loaded), tuple(resized), tuple(ignored), tuple(missing))
+    return Report(tuple(loaded), tuple(resized), tuple(ignored), tuple(missing), words)
+
+
+def _other_bands(
+    kernel_DKhw: Tensor, count: int, seen: Sequence[Sequence[float]], bands: Sequence[float]
+) -> tuple[Tensor, str]:
+    """Return the patch kernels for other bands (D, N, h, w), and how in words."""
+    had = kernel_DKhw.shape[1]
+    if not (seen and bands):
+        by_order = f"{had} bands to {count} by their order: wavelengths are not known"
+        return resample_bands(kernel_DKhw, count), by_order if had != count else ""
+    if len(bands) != count:
+        raise ValueError(f"expected the wavelengths of {count} bands, got {len(bands)}")
+    found = map_bands(seen, had, bands)
+    if not found.words:
+        return kernel_DKhw, ""
+    return torch.einsum("dkhw,kn->dnhw", kernel_DKhw, found.matrix), found.words
 
 
 def _reason_to_ignore(
@@ -127,11 +172,11 @@ def fit(name: str, value: Tensor, shape: torch.Size, *, line: bool) -> Tensor | 
     if name in ("pos_embed", "pos_embed_add") and value.shape[2] == shape[2]:
         grids = _token_grid(value.shape[1], line=line), _token_grid(shape[1], line=line)
         return resample_positions(value, *grids)
-    if name == "patch_embed.proj.weight":
+    if name == PATCHES:
         return resample_bands(resize_kernel(value, (shape[2], shape[3])), shape[1])
     if name == "spat_map.weight":
-        old, new = math.isqrt(value.shape[1]), math.isqrt(shape[1])
-        return resize_kernel(value.unflatten(1, (1, old, old)), (new, new)).flatten(1)
+        side = math.isqrt(shape[1])
+        return resize_map(value, (side, side))
     return None
 
 

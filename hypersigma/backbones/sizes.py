@@ -1,5 +1,6 @@
 """The sizes of the model family."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -8,6 +9,10 @@ from torch import nn
 from hypersigma.layers.block import block_stack
 
 type SizeName = Literal["tiny", "base", "large", "huge"]
+
+type Sampled = bool | Sequence[int]
+"""Which blocks have sampling attention, the others have full attention: none (false), all but every
+`Size.interval`-th (true, as published), or those of the numbers given, counted from 0."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +50,20 @@ SIZES: dict[SizeName, Size] = {
 }  # fmt: skip
 
 
-def encoder_blocks(size: Size, *, ssa: bool, num_points: int = 8) -> nn.ModuleList:
-    """Return the blocks of an encoder, with sampling attention by the interval rule if `ssa`."""
+def encoder_blocks(size: Size, *, ssa: Sampled, num_points: int = 8) -> nn.ModuleList:
+    """Return the blocks of an encoder, those that `ssa` says with sampling attention.
+
+    Raises:
+        ValueError: `ssa` names a block that is not there.
+    """
+    if isinstance(ssa, bool):
+        ssa = [i for i in range(size.depth) if ssa and (i + 1) % size.interval != 0]
+    if not set(ssa) <= set(range(size.depth)):
+        raise ValueError(f"ssa: expected blocks in 0..{size.depth - 1}, got {list(ssa)}")
     return block_stack(
         size.dim,
         size.heads,
         drop_paths=size.drop_paths(),
-        sampled=[ssa and (i + 1) % size.interval != 0 for i in range(size.depth)],
+        sampled=[i in ssa for i in range(size.depth)],
         num_points=num_points,
     )

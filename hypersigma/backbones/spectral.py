@@ -1,6 +1,6 @@
 """The spectral encoder: tokens are bands.
 
-Shape letters: B batch, C bands, H W pixels, T tokens, D width.
+Shape letters: B batch, C bands, H W pixels, P = H * W, T tokens, D width.
 """
 
 import math
@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hypersigma.backbones.sizes import SIZES, Size, SizeName, encoder_blocks
+from hypersigma.backbones.sizes import SIZES, Sampled, Size, SizeName, encoder_blocks
 from hypersigma.features import Features
-from hypersigma.layers.block import NORM_EPS, init_linear
+from hypersigma.layers.block import NORM_EPS, init_linear, run_block
+from hypersigma.layers.patch_embed import PictureMap
 from hypersigma.layers.positions import sincos_wavelength
 
 
@@ -23,11 +24,15 @@ class SpectralViT(nn.Module):
     Args:
         size: Widths and depths.
         num_tokens: Tokens T.
-        img_size: Pixels along the image side, which is fixed.
-        ssa: Use sampling attention, except in every `size.interval`-th block.
+        img_size: Pixels along the side of the images that `spat_map` is made for. Images of
+            another size resample it in each forward pass, at the cost of some 10 % of a pass over
+            one image; for many, make the encoder for that size and load it with `load_encoder`.
+        ssa: Which blocks have sampling attention.
         compat: Compute as published: the position of a token is the learnt `pos_embed` of its
             number and not its wavelength, sampling attention sees the tokens as a square raster
             and not as a line, and the final norm is not applied.
+        recompute: Keep only each block's input while training, and run it again in the backward
+            pass (activation checkpointing): less memory, a third more time.
 
     Raises:
         ValueError: `compat` with sampling attention and a number of tokens that is no square.
@@ -39,17 +44,19 @@ class SpectralViT(nn.Module):
         *,
         num_tokens: int,
         img_size: int,
-        ssa: bool = False,
+        ssa: Sampled = False,
         compat: bool = False,
+        recompute: bool = False,
     ) -> None:
         super().__init__()
         self.size, self.img_size, self.compat = size, img_size, compat
+        self.recompute = recompute
         side = math.isqrt(num_tokens)
         if compat and ssa and side**2 != num_tokens:
             raise ValueError(f"num_tokens must be a square number with ssa, got {num_tokens}")
         self.num_tokens = num_tokens
         self.grid = (side, side) if compat and side**2 == num_tokens else (num_tokens, 1)
-        self.spat_map = nn.Linear(img_size**2, size.dim)
+        self.spat_map = PictureMap(img_size**2, size.dim)
         init_linear(self.spat_map)
         # Without `compat` it only keeps the published name, so nothing may train or decay it.
         self.pos_embed = nn.Parameter(torch.zeros(1, num_tokens, size.dim), requires_grad=compat)
@@ -66,22 +73,18 @@ class SpectralViT(nn.Module):
         """Return the tokens of each of `size.levels`, by ascending depth.
 
         Args:
-            x_BCHW: Image of `img_size` pixels a side.
+            x_BCHW: Images of any size.
             wavelength_BC: Centre of each band [nm]; not used with `compat`.
 
         Raises:
-            ValueError: The image has another size, or the wavelengths are missing.
+            ValueError: The wavelengths are missing.
         """
-        if x_BCHW.shape[2:] != (self.img_size, self.img_size):
-            raise ValueError(
-                f"expected images of {self.img_size} x {self.img_size} px (the spectral encoder's "
-                f"size is fixed), got {x_BCHW.shape[2]} x {x_BCHW.shape[3]}"
-            )
-        bands_BTV = F.adaptive_avg_pool1d(x_BCHW.flatten(2).transpose(1, 2), self.num_tokens)
-        x_BTD = self.spat_map(bands_BTV.transpose(1, 2)) + self.positions(wavelength_BC)
+        bands_BPT = F.adaptive_avg_pool1d(x_BCHW.flatten(2).transpose(1, 2), self.num_tokens)
+        x_BTD = self.spat_map(bands_BPT.transpose(1, 2), (x_BCHW.shape[2], x_BCHW.shape[3]))
+        x_BTD = x_BTD + self.positions(wavelength_BC)
         out = []
         for i, block in enumerate(self.blocks[: self.size.depth]):
-            x_BTD = block(x_BTD, self.grid)
+            x_BTD = run_block(block, x_BTD, self.grid, recompute=self.recompute)
             if i in self.size.levels:
                 out.append(Features(x_BTD if self.compat else self.norm(x_BTD), self.grid))
         return tuple(out)
@@ -101,10 +104,12 @@ def spectral(
     *,
     num_tokens: int = 100,
     img_size: int = 64,
-    ssa: bool = False,
+    ssa: Sampled = False,
     compat: bool = False,
+    recompute: bool = False,
 ) -> SpectralViT:
     """Return a spectral encoder of a named size; the arguments are those of `SpectralViT`."""
     return SpectralViT(
-        SIZES[size], num_tokens=num_tokens, img_size=img_size, ssa=ssa, compat=compat
-    )
+        SIZES[size], num_tokens=num_tokens, img_size=img_size, ssa=ssa, compat=compat,
+        recompute=recompute,
+    )  # fmt: skip

@@ -11,6 +11,7 @@ import torch
 from timm.layers.drop import DropPath
 from timm.layers.mlp import Mlp
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from hypersigma.layers.attention import Attention
 from hypersigma.layers.sampling_attention import SamplingAttention
@@ -54,6 +55,18 @@ class Block(nn.Module):
         mixed_BMD = self.attn(normed_BLD, None, normed_BLD.gather(1, at_BMD))
         x_BMD = x_BLD.gather(1, at_BMD) + self.drop_path(mixed_BMD)
         return x_BMD + self.drop_path(self.mlp(self.norm2(x_BMD)))
+
+
+def run_block(
+    block: nn.Module, x_BLD: Tensor, grid: tuple[int, int] | None = None, *, recompute: bool
+) -> Tensor:
+    """Return `block(x_BLD, grid)`, with activation checkpointing if `recompute`.
+
+    Then only the input is kept for the backward pass, which runs the block again.
+    """
+    if recompute and torch.is_grad_enabled():
+        return checkpoint(block, x_BLD, grid, use_reentrant=False)
+    return block(x_BLD, grid)
 
 
 def block_stack(

@@ -1,11 +1,13 @@
 """Image to patches to tokens.
 
 Shape letters: B batch, C bands, H W pixels, p patch side, h w patches, L = h * w, V = p * p * C,
-D width.
+D width, P pixels of a picture.
 """
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from hypersigma.layers.positions import resize_map
 
 
 class PatchEmbed(nn.Module):
@@ -32,6 +34,15 @@ class PatchEmbed(nn.Module):
         """Return the tokens of patches that are cut already; the same linear map as `forward`."""
         weight_DV = self.proj.weight.permute(0, 2, 3, 1).flatten(1)
         return F.linear(patches_BLV, weight_DV, self.proj.bias)
+
+
+class PictureMap(nn.Linear):
+    """A linear map of whole square pictures (..., P) that takes pictures of other sizes, too."""
+
+    def forward(self, x: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+        """Return (..., D); for pictures of another size (H, W) the weights are resampled."""
+        weight_DP = self.weight if size is None else resize_map(self.weight, size)
+        return F.linear(x, weight_DP, self.bias)
 
 
 def patchify(x_BCHW: Tensor, patch_size: int) -> Tensor:

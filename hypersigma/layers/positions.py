@@ -1,6 +1,6 @@
 """Where a token is: sine-cosine tables, and the resampling of weights to another size.
 
-Shape letters: L tokens = h * w, D width, C bands, B batch, O outputs, I inputs.
+Shape letters: L tokens = h * w, D width, C bands, B batch, O outputs, I inputs, P pixels.
 """
 
 import math
@@ -75,6 +75,14 @@ def resize_kernel(weight_OIhw: Tensor, size: tuple[int, int]) -> Tensor:
     old = weight_OIhw.shape[2] * weight_OIhw.shape[3]
     out = F.interpolate(weight_OIhw, size=size, mode="bicubic", antialias=True)
     return out * (old / (size[0] * size[1]))
+
+
+def resize_map(weight_OP: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return a linear map of square pictures for pictures of another size (O, P)."""
+    side = math.isqrt(weight_OP.shape[1])
+    if size == (side, side):
+        return weight_OP
+    return resize_kernel(weight_OP.unflatten(1, (1, side, side)), size).flatten(1)
 
 
 def resample_bands(weight_OIhw: Tensor, bands: int) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from hypersigma import masking
 from hypersigma.backbones.sizes import Size, encoder_blocks
-from hypersigma.layers.block import NORM_EPS, Block, block_stack, init_linear
+from hypersigma.layers.block import NORM_EPS, Block, block_stack, init_linear, run_block
 from hypersigma.reconstruction import interpolation, squared_error, token_statistics
 
 
@@ -70,6 +70,9 @@ class MaeConfig:
     """Bands only: predict the difference from what the visible bands beside say."""
     compat: bool = False
     """Compute as published."""
+    recompute: bool = False
+    """Keep only each block's input, and run it again in the backward pass (activation
+    checkpointing): less memory, a third more time."""
 
 
 class Mae(nn.Module):
@@ -165,7 +168,7 @@ class Mae(nn.Module):
             places_BLD = self.positions(wavelength_BC).expand(len(keep_BK), -1, -1)
             tokens_BKD = tokens_BKD + masking.take(places_BLD, keep_BK)
         for block in self.blocks:
-            tokens_BKD = block(tokens_BKD)
+            tokens_BKD = run_block(block, tokens_BKD, recompute=self.config.recompute)
         return self.norm(tokens_BKD)
 
     def decode(
@@ -182,7 +185,7 @@ class Mae(nn.Module):
         tokens_BLD = tokens_BLD + self.decoder_positions(wavelength_BC)
         *blocks, last = self.decoder_blocks
         for block in blocks:
-            tokens_BLD = block(tokens_BLD)
+            tokens_BLD = run_block(block, tokens_BLD, recompute=self.config.recompute)
         if places_BM is None:
             tokens_BLD = last(tokens_BLD)
         else:

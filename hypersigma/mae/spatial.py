@@ -70,9 +70,10 @@ def spatial_mae(
     block: int = 1,
     norm_pix: bool = False,
     compat: bool = False,
+    recompute: bool = False,
 ) -> SpatialMae:
     """Return a spatial masked autoencoder of a named size; see `MaeConfig`."""
-    config = MaeConfig(mask_ratio, block, norm_pix, compat=compat)
+    config = MaeConfig(mask_ratio, block, norm_pix, compat=compat, recompute=recompute)
     return SpatialMae(
         SIZES[size], bands=bands, image_size=image_size, patch_size=patch_size, config=config
     )

@@ -63,9 +63,10 @@ def spectral_mae(
     norm_pix: bool = False,
     anchor: bool = False,
     compat: bool = False,
+    recompute: bool = False,
 ) -> SpectralMae:
     """Return a spectral masked autoencoder of a named size; see `MaeConfig`."""
-    config = MaeConfig(mask_ratio, block, norm_pix, anchor, compat)
+    config = MaeConfig(mask_ratio, block, norm_pix, anchor, compat, recompute)
     return SpectralMae(SIZES[size], bands=bands, image_size=image_size, config=config)
 
 

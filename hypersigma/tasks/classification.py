@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hypersigma.backbones.sizes import SizeName
+from hypersigma.backbones.sizes import Sampled, SizeName
 from hypersigma.backbones.spatial import SpatialViT, spatial
 from hypersigma.backbones.spectral import SpectralViT, spectral
 from hypersigma.features import Features
@@ -166,7 +166,8 @@ def build_classifier(
     num_classes: int,
     window: int,
     patch_size: int,
-    ssa: bool = True,
+    ssa: Sampled = True,
+    recompute: bool = False,
 ) -> PatchClassifier:
     """Return a classifier with new encoders; `load_encoder` fills `.spatial` and `.spectral`.
 
@@ -176,9 +177,11 @@ def build_classifier(
     if mode in ("spatial", "both"):
         spatial_encoder = spatial(
             size, in_chans=in_chans, img_size=padded_size(window, patch_size),
-            patch_size=patch_size, ssa=ssa,
+            patch_size=patch_size, ssa=ssa, recompute=recompute,
         )  # fmt: skip
     if mode in ("spectral", "both"):
         tokens = min(in_chans, 100)
-        spectral_encoder = spectral(size, num_tokens=tokens, img_size=window, ssa=ssa)
+        spectral_encoder = spectral(
+            size, num_tokens=tokens, img_size=window, ssa=ssa, recompute=recompute
+        )
     return PatchClassifier(num_classes, window, spatial=spatial_encoder, spectral=spectral_encoder)

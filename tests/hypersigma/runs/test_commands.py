@@ -55,6 +55,20 @@ def test_pretrain_prints_its_summary(config, tmp_path):
     assert json.loads(result.stdout)["steps"] == 3
 
 
+def test_export_prints_what_it_wrote(config, tmp_path):
+    assert call("pretrain", config).exit_code == 0
+    result = call("export", tmp_path / "run", tmp_path / "out", "--json")
+    assert result.exit_code == 0, result.stderr
+    printed = json.loads(result.stdout)
+    assert (printed["out"], printed["what"]) == (str(tmp_path / "out"), "encoder")
+    assert printed["sensors"] == {"hyperion": 24, "ahsi": 20}
+    again = call("export", tmp_path / "run", tmp_path / "out", "--what", "model")
+    assert (again.exit_code, again.stderr.count("\n")) == (1, 1)
+    assert call("export", tmp_path / "run", tmp_path / "x", "--what", "both").exit_code == 2
+    shown = " ".join(call("export", "--help").stdout.split())
+    assert "Example: hypersigma-train export demo/runs/" in shown
+
+
 def test_a_failure_is_one_line_and_exit_code_1(config, tmp_path):
     result = call("pretrain", config, f"shards={tmp_path}/none")
     assert result.exit_code == 1

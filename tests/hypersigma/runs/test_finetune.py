@@ -97,6 +97,14 @@ def test_goes_on_as_if_never_stopped(finetuning, monkeypatch):
         assert torch.equal(value, checkpoint.newest(cut.run).weights()[name]), name
 
 
+def test_sampling_attention_by_block_and_checkpointing_of_activations(finetuning):
+    plain = finetuning("plain", mode="both", ssa=[1], train={"steps": 2})
+    saving = finetuning("saving", mode="both", ssa=[1], train={"steps": 2, "recompute": True})
+    assert finetune(plain)["last_loss"] == finetune(saving)["last_loss"]
+    offsets = [k for k in checkpoint.newest(plain.run).weights() if "sampling_offsets.w" in k]
+    assert sorted(k.split(".attn")[0] for k in offsets) == ["spatial.blocks.1", "spectral.blocks.1"]
+
+
 def test_the_best_checkpoint_on_val_stays(finetuning):
     config = finetuning(train={"steps": 12, "eval_every": 2, "keep": 1})
     summary = finetune(config)

@@ -178,6 +178,15 @@ def test_device_may_change_on_the_way(pretraining):
     pretrain(pretraining(train={"device": "auto", "log_every": 1}))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_checkpointing_of_activations_gives_the_same_losses(pretraining, kind):
+    plain, saving = (
+        pretraining(str(flag), kind=kind, train={"recompute": flag}) for flag in (False, True)
+    )
+    assert pretrain(plain)["last_loss"] == pretrain(saving)["last_loss"]
+    assert _weights(plain.run) == _weights(saving.run)
+
+
 def test_keeps_the_last_checkpoints(pretraining):
     config = pretraining(train={"checkpoint_every": 1, "keep": 2})
     pretrain(config)

@@ -1,0 +1,107 @@
+"""Encoders start from pretraining runs, checkpoints or exports, if the spectral contracts allow."""
+
+import dataclasses
+import logging
+from pathlib import Path
+from typing import Any
+
+import pydantic.dataclasses
+from pydantic import ConfigDict
+
+from hypersigma import checkpoint, inputs
+from hypersigma.backbones.loading import load_encoder
+from hypersigma.checkpoint import Checkpoint
+from hypersigma.inputs import SensorInput
+from hypersigma.runfolder import TrainError
+from hypersigma.tasks.classification import PatchClassifier
+
+logger = logging.getLogger(__name__)
+
+
+@pydantic.dataclasses.dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class Pretrained:
+    """Pretraining runs, single checkpoints or exports that the encoders start from.
+
+    None: from scratch.
+    """
+
+    spatial: Path | None = None
+    spectral: Path | None = None
+
+
+def load_pretrained(
+    model: PatchClassifier, pretrained: Pretrained, contract: SensorInput
+) -> dict[str, Any]:
+    """Fill the encoders and return, by encoder, where from and what became of its keys.
+
+    Other bands than those trained on, of the same sensor or another, are adapted to by wavelength;
+    the report says how.
+
+    Args:
+        model: Changed in place.
+        pretrained: What to fill it from.
+        contract: Of the data that the model will see.
+
+    Raises:
+        TrainError: A pretrained encoder is named that the model has no place for; it is of the
+            other kind; or it saw inputs that were standardised where these are not.
+        SchemaError: It saw inputs of other units or scale.
+        CheckpointError: There is no whole checkpoint.
+    """
+    reports: dict[str, Any] = {}
+    for kind in ("spatial", "spectral"):
+        path, encoder = getattr(pretrained, kind), getattr(model, kind)
+        if path is None:
+            continue
+        if encoder is None:
+            other = "spectral" if kind == "spatial" else "spatial"
+            raise TrainError(f"pretrained.{kind} is given, but mode {other} has no such encoder")
+        found = checkpoint.find(path)
+        seen = _fitting_contracts(found, kind, contract)
+        try:
+            report = load_encoder(
+                encoder,
+                found.weights(),
+                seen=[one for known in seen.values() for one in known.wavelengths],
+                bands=contract.centres,
+            )
+        except ValueError as error:
+            raise TrainError(f"pretrained.{kind}: {found.folder}: {error}") from error
+        origin = {
+            "from": str(found.folder), "step": found.state["step"], "data": found.state["data"],
+            "sensors": sorted(seen),
+        }  # fmt: skip
+        reports[kind] = origin | dataclasses.asdict(report)
+        logger.info("%s encoder from %s:\n%s", kind, found.folder, report)
+    return reports
+
+
+def _fitting_contracts(
+    found: Checkpoint, kind: str, contract: SensorInput
+) -> dict[str, SensorInput]:
+    """Return the contracts of the sensors that an encoder saw, if it can see these data."""
+    where = f"pretrained.{kind}: {found.folder}"
+    config = found.state["config"]
+    made = config.get("kind")
+    if made != kind:
+        raise TrainError(
+            f"{where} is a checkpoint of kind {made!r}; "
+            "`hypersigma-train export --what encoder` takes the encoder out of a classifier"
+        )
+    if config["standardize"] != contract.standardized:
+        raise TrainError(
+            f"{where} saw inputs with standardize: {config['standardize']}; "
+            f"set standardize: {config['standardize']} here too"
+        )
+    seen = inputs.from_json(found.state["spectral"])
+    known = seen.get(contract.sensor)
+    if known is None:
+        alike = (
+            one
+            for one in seen.values()
+            if (one.scale, one.units) == (contract.scale, contract.units)
+        )
+        known = next(alike, next(iter(seen.values())))
+        logger.warning("%s has seen %s, not %s", where, sorted(seen), contract.sensor)
+    inputs.check_scale(contract.scale, contract.units, known, where=where)
+    return seen
