@@ -9,7 +9,7 @@ from hypersigma.backbones.sizes import Size
 from hypersigma.backbones.spatial import SpatialViT, spatial
 from hypersigma.backbones.spectral import SpectralViT, spectral
 from hypersigma.layers.sampling_attention import SamplingAttention
-from hypersigma.mae import Mae, SpatialMae, SpectralMae
+from hypersigma.mae import Mae, MaeConfig, SpatialMae, SpectralMae
 
 BANDS, SIDE = 12, 16
 WAVELENGTH = torch.linspace(420, 2400, BANDS).expand(2, -1)
@@ -27,7 +27,7 @@ def encoder(kind, ssa=False, **options):
 
 
 def autoencoder(kind, **options):
-    options |= {"bands": BANDS, "image_size": SIDE, "mask_ratio": 0.5, "compat": False}
+    options = {"config": MaeConfig(0.5, **options), "bands": BANDS, "image_size": SIDE}
     if kind == "spatial":
         return SpatialMae(SMALL, patch_size=4, **options)
     return SpectralMae(SMALL, **options)
