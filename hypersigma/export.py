@@ -44,14 +44,40 @@ def export(run: Path, out: Path, what: What | None = None) -> dict[str, Any]:
         raise TrainError(f"{out} is not empty: give another folder, or remove it")
     found = checkpoint.find(run)
     what = what or ("model" if found.state["task"] == "finetune" else "encoder")
-    config = {key: value for key, value in found.state["config"].items() if key not in PATHS}
     weights = found.weights()
+    state = _state(found, "model" if what == "model" else "encoder")
     if what != "model":
-        kind = _kind(found, what)
+        state["config"]["kind"] = kind = _kind(found, what)
         weights = _encoder(weights, kind)
-        config |= {"kind": kind, "encoder": _built_from(weights)}
+        state["config"]["encoder"] = _built_from(weights)
+    elif found.state["task"] == "encoder":
+        raise TrainError(f"{found.folder} holds an encoder alone: leave out --what")
+    spectral = {
+        "schema": SPECTRAL_SCHEMA, "sensors": found.state["spectral"], "data": found.state["data"],
+    }  # fmt: skip
+    with checkpoint.whole_folder(out) as folder:
+        safetensors.torch.save_file(weights, folder / MODEL_FILE, metadata={"format": "pt"})
+        (folder / SPECTRAL_FILE).write_text(json.dumps(spectral, indent=1), encoding="utf-8")
+        # Safetensors makes files for their owner alone.
+        (folder / MODEL_FILE).chmod((folder / SPECTRAL_FILE).stat().st_mode)
+        (folder / CARD_FILE).write_text(card(state, found, weights), encoding="utf-8")
+        checkpoint.write_state(folder / EXPORT_FILE, state, (MODEL_FILE, SPECTRAL_FILE))
+    return {
+        "out": str(out),
+        "from": str(found.folder),
+        **{key: state[key] for key in ("what", "task", "step")},
+        "kind": _looks(state["config"]),
+        "parameters": sum(value.numel() for value in weights.values()),
+        "sensors": {name: one.bands for name, one in _contracts(found).items()},
+        "data": found.state["data"],
+    }
+
+
+def _state(found: Checkpoint, what: Literal["encoder", "model"]) -> dict[str, Any]:
+    """Return what `config.json` says, but for an encoder's own measures."""
+    config = {key: value for key, value in found.state["config"].items() if key not in PATHS}
     state = {
-        "what": "model" if what == "model" else "encoder",
+        "what": what,
         "task": found.state["task"] if what == "model" else "encoder",
         "step": found.state["step"],
         "software": importlib.metadata.version("hypersigma-pipeline"),
@@ -59,31 +85,13 @@ def export(run: Path, out: Path, what: What | None = None) -> dict[str, Any]:
     }
     if what == "model" and "classes" in found.state:
         state["classes"] = found.state["classes"]
-    spectral = {
-        "schema": SPECTRAL_SCHEMA,
-        "sensors": found.state["spectral"],
-        "data": found.state["data"],
-    }
-    with checkpoint.whole_folder(out) as folder:
-        safetensors.torch.save_file(weights, folder / MODEL_FILE, metadata={"format": "pt"})
-        (folder / SPECTRAL_FILE).write_text(json.dumps(spectral, indent=1), encoding="utf-8")
-        (folder / CARD_FILE).write_text(card(state, found, weights), encoding="utf-8")
-        checkpoint.write_state(folder / EXPORT_FILE, state, (MODEL_FILE, SPECTRAL_FILE))
-    return {
-        "out": str(out),
-        "from": str(found.folder),
-        **{key: state[key] for key in ("what", "task", "step")},
-        "kind": config.get("kind", config.get("mode")),
-        "parameters": sum(value.numel() for value in weights.values()),
-        "sensors": {name: one.bands for name, one in _contracts(found).items()},
-        "data": found.state["data"],
-    }
+    return state
 
 
 def card(state: Mapping[str, Any], found: Checkpoint, weights: Mapping[str, Tensor]) -> str:
     """Return a short model card in Markdown."""
     config, data = state["config"], found.state["data"]
-    kind = config.get("kind", config.get("mode"))
+    kind = _looks(config)
     title = f"HyperSIGMA {kind} {state['what']}, size {config['size']}"
     millions = sum(value.numel() for value in weights.values()) / 1e6
     rows = [
@@ -122,13 +130,18 @@ def _contracts(found: Checkpoint) -> dict[str, inputs.SensorInput]:
 
 def _kind(found: Checkpoint, what: What) -> str:
     """Return which encoder is meant, `spatial` or `spectral`."""
-    config = found.state["config"]
-    there = config.get("kind", config.get("mode"))
+    there = _looks(found.state["config"])
     if what == "encoder" and there == "both":
         raise TrainError(f"{found.folder} has two encoders: give --what spatial or --what spectral")
     if what != "encoder" and there not in ("both", what):
         raise TrainError(f"{found.folder} has no {what} encoder, it is {there}")
     return there if what == "encoder" else what
+
+
+def _looks(config: Mapping[str, Any]) -> str:
+    """Return what a model looks at, `spatial`, `spectral` or `both`, by a config of any task."""
+    kind: str = config.get("kind") or config["mode"]
+    return kind
 
 
 def _encoder(weights: Mapping[str, Tensor], kind: str) -> dict[str, Tensor]:

@@ -75,6 +75,7 @@ def test_an_encoder_is_exported_without_its_decoder(runs, tmp_path, kind):
     assert (result["what"], result["kind"], result["step"]) == ("encoder", kind, 2)
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {"model.safetensors", "config.json", "spectral.json", "README.md"}
+    assert len({path.stat().st_mode for path in (tmp_path / "out").iterdir()}) == 1
     weights = safetensors.torch.load_file(tmp_path / "out" / "model.safetensors")
     whole = checkpoint.find(runs / kind).weights()
     assert set(whole) - set(weights) == {k for k in whole if k.startswith(("decoder", "mask_"))}
@@ -166,6 +167,8 @@ def test_a_whole_autoencoder_and_an_export_of_an_export(runs, tmp_path):
     export(runs / "spatial", tmp_path / "mae", "model")
     export(tmp_path / "mae", tmp_path / "again", "encoder")
     export(runs / "spatial", tmp_path / "encoder")
+    with pytest.raises(TrainError, match="holds an encoder alone: leave out --what"):
+        export(tmp_path / "encoder", tmp_path / "none", "model")
     whole = checkpoint.find(tmp_path / "mae")
     assert whole.state["task"] == "pretrain"
     assert whole.weights().keys() == checkpoint.find(runs / "spatial").weights().keys()
