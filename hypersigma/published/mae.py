@@ -7,7 +7,7 @@ from torch import Tensor
 
 from hypersigma import masking
 from hypersigma.backbones.sizes import SIZES
-from hypersigma.mae import Mae, SpatialMae, SpectralMae
+from hypersigma.mae import Mae, MaeConfig, SpatialMae, SpectralMae
 from hypersigma.published.setting import Setting
 
 
@@ -38,7 +38,7 @@ class PublishedSpatialMae(_AsPublished, SpatialMae):
     def __init__(self, setting: Setting) -> None:
         super().__init__(
             SIZES[setting.size], bands=setting.in_chans, image_size=setting.img_size,
-            patch_size=setting.patch_size, mask_ratio=setting.mask_ratio, compat=True,
+            patch_size=setting.patch_size, config=MaeConfig(setting.mask_ratio, compat=True),
         )  # fmt: skip
 
 
@@ -48,5 +48,5 @@ class PublishedSpectralMae(_AsPublished, SpectralMae):
     def __init__(self, setting: Setting) -> None:
         super().__init__(
             SIZES[setting.size], bands=setting.in_chans, image_size=setting.img_size,
-            mask_ratio=setting.mask_ratio, compat=True,
+            config=MaeConfig(setting.mask_ratio, compat=True),
         )  # fmt: skip
