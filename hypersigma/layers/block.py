@@ -5,6 +5,7 @@ Shape letters: B batch, L tokens, M tokens that are wanted, D width.
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 from functools import partial
 
 import torch
@@ -57,16 +58,15 @@ class Block(nn.Module):
         return x_BMD + self.drop_path(self.mlp(self.norm2(x_BMD)))
 
 
-def run_block(
-    block: nn.Module, x_BLD: Tensor, grid: tuple[int, int] | None = None, *, recompute: bool
-) -> Tensor:
-    """Return `block(x_BLD, grid)`, with activation checkpointing if `recompute`.
+def run_block(run: Callable[..., Tensor], x_BLD: Tensor, *rest: Any, recompute: bool) -> Tensor:
+    """Return `run(x_BLD, *rest)` of a block, with activation checkpointing if `recompute`.
 
     Then only the input is kept for the backward pass, which runs the block again.
     """
     if recompute and torch.is_grad_enabled():
-        return checkpoint(block, x_BLD, grid, use_reentrant=False)
-    return block(x_BLD, grid)
+        out: Tensor = checkpoint(run, x_BLD, *rest, use_reentrant=False)
+        return out
+    return run(x_BLD, *rest)
 
 
 def block_stack(

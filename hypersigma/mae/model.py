@@ -184,13 +184,14 @@ class Mae(nn.Module):
         tokens_BLD = masking.put_back(visible, keep_BK, self.mask_token, length)
         tokens_BLD = tokens_BLD + self.decoder_positions(wavelength_BC)
         *blocks, last = self.decoder_blocks
+        recompute = self.config.recompute
         for block in blocks:
-            tokens_BLD = run_block(block, tokens_BLD, recompute=self.config.recompute)
+            tokens_BLD = run_block(block, tokens_BLD, recompute=recompute)
         if places_BM is None:
-            tokens_BLD = last(tokens_BLD)
+            tokens_BLD = run_block(last, tokens_BLD, recompute=recompute)
         else:
             assert isinstance(last, Block)  # noqa: S101 - which a ModuleList forgets
-            tokens_BLD = last.forward_only(tokens_BLD, places_BM)
+            tokens_BLD = run_block(last.forward_only, tokens_BLD, places_BM, recompute=recompute)
         return self.decoder_pred(self.decoder_norm(tokens_BLD))
 
     def loss_of(self, images_BCHW: Tensor, out: MaeOutput) -> Tensor:

@@ -15,6 +15,7 @@ from hypersigma.mae import MaeConfig, SpatialMae, SpectralMae, spatial_mae, spec
 
 SMALL = Size(dim=24, depth=6, heads=3, interval=3, levels=(1, 2, 4, 5))
 SMALL_MAE = replace(SMALL, depth=3, decoder_dim=16, decoder_depth=2, decoder_heads=2)
+COMPAT = MaeConfig(compat=True)
 MAES = {"spat": spatial_mae, "spec": spectral_mae}
 SIZE_NAMES = {"b": "base", "l": "large", "h": "huge"}
 
@@ -75,13 +76,11 @@ def test_position_resampling(vectors):
     [
         (
             "mae_spat_tiny",
-            SpatialMae(
-                SMALL_MAE, bands=6, image_size=16, patch_size=4, config=MaeConfig(compat=True)
-            ),
+            SpatialMae(SMALL_MAE, bands=6, image_size=16, patch_size=4, config=COMPAT),
         ),
         (
             "mae_spec_tiny",
-            SpectralMae(SMALL_MAE, bands=9, image_size=8, config=MaeConfig(compat=True)),
+            SpectralMae(SMALL_MAE, bands=9, image_size=8, config=COMPAT),
         ),
     ],
 )
