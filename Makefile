@@ -23,8 +23,8 @@ lock: ## requirements.lock anew, from pyproject.toml
 demo: setup ## synthetic raw scenes -> dataset -> models -> maps -> demo/report/index.html
 	$(BIN)/python -m scripts.demo
 
-test: setup services ## all tests
-	$(BIN)/python -m pytest -q
+test: setup services ## all tests, by two processes
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadgroup
 
 lint: setup ## format, lint, types, import rules
 	$(BIN)/ruff format --check .

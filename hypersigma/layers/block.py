@@ -5,8 +5,8 @@ Shape letters: B batch, L tokens, M tokens that are wanted, D width.
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 from functools import partial
+from typing import Any
 
 import torch
 from timm.layers.drop import DropPath
