@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import zarr
 
+from storage.columns import read_checksums
 from storage.frames import SUFFIX, cast, checksum, compress, described
 from storage.labels import Labels, label_digest, tile_label
 from storage.location import Location
 from storage.moments import Moments, merge, no_moments, tile_moments, whole_moments
-from storage.nodes import array, read_column, subgroup
+from storage.nodes import array, subgroup
 from storage.places import Place, digest
-from storage.schema import CHECKSUM, SchemaError
+from storage.schema import SchemaError
 from storage.shardplan import Task, meta_bytes
 from storage.shardrecords import Columns, Finished, load_record, save_record
 from storage.store import open_repository
@@ -142,8 +143,8 @@ def _content(work: Work, group: zarr.Group, task: Task, labels: np.ndarray) -> s
 
 
 def _stored(scene: zarr.Group) -> _Stored:
-    sums = read_column(scene, CHECKSUM) if CHECKSUM in scene else None
-    return sums, array(scene, "tiles").dtype.name, str(scene.attrs.get("content"))
+    content = str(scene.attrs.get("content"))
+    return read_checksums(scene), array(scene, "tiles").dtype.name, content
 
 
 def _tile_content(sums: np.ndarray | None, dtype: str, scene: str, position: int) -> bytes:

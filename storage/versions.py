@@ -13,9 +13,10 @@ from typing import Any
 import icechunk
 import zarr
 
+from storage.columns import read_checksums
 from storage.index import scene_table, update_index
 from storage.nodes import read_column, subgroup
-from storage.schema import CHECKSUM, SchemaError, check_name
+from storage.schema import SchemaError, check_name
 from storage.statistics import add_statistics
 from storage.work import BRANCH, WORK, Forks, join, new_columns, save
 
@@ -289,7 +290,7 @@ def _checksums(root: zarr.Group, scene_ids: set[str]) -> dict[str, object]:
     found: dict[str, object] = {}
     for scene in _groups(root, scene_ids):
         names = read_column(scene, "tile_id").tolist()
-        known = CHECKSUM in scene
-        sums = read_column(scene, CHECKSUM).tolist() if known else [object()] * len(names)
-        found |= dict(zip(names, sums, strict=True))
+        sums = read_checksums(scene)
+        known = [object()] * len(names) if sums is None else sums.tolist()
+        found |= dict(zip(names, known, strict=True))
     return found
