@@ -1,6 +1,6 @@
 """A scene's columns in its group: the contract's as arrays of their own, the others side by side.
 
-Each commit writes a list of all arrays of all scenes, so a scene has few: `quality`, `footprint`,
+Each commit writes a list of all arrays of all scenes, so a scene has few: `measures` and
 `digests` (tile, ...) and `calibration` (band, ...) have several columns each, with their names in
 the attribute `columns`. Scenes of before have an array a column; both read the same.
 """
@@ -12,7 +12,7 @@ import numpy as np
 import zarr
 
 from storage.nodes import COLUMN_CHUNK, COLUMN_CODEC, array, write_column
-from storage.schema import CHECKSUM, FOOTPRINT_COORDS, PATTERN
+from storage.schema import CHECKSUM, PATTERN
 
 if TYPE_CHECKING:
     import xarray as xr  # seconds that a reader of the index does not need
@@ -35,9 +35,8 @@ _ALONE = {
     "tile": ("row", "col", "lon", "lat", "split", "tile_id"),
 }
 _TABLES = {
-    "footprint": _Table("tile", "edge", "f4", FOOTPRINT_COORDS),
     "digests": _Table("tile", "digest", "u8", (PATTERN, CHECKSUM)),
-    "quality": _Table("tile", "measure", "f4"),
+    "measures": _Table("tile", "measure", "f4"),
     "calibration": _Table("band", "term", "f8"),
 }
 

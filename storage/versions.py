@@ -4,7 +4,7 @@ import hashlib
 import importlib.metadata
 import itertools
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
@@ -272,8 +272,9 @@ def _head(repo: icechunk.Repository) -> zarr.Group:
     return zarr.open_group(repo.readonly_session(BRANCH).store, mode="r")
 
 
-def _groups(root: zarr.Group, names: set[str]) -> list[zarr.Group]:
-    return [subgroup(root, f"scenes/{name}") for name in sorted(names)]
+def _groups(root: zarr.Group, names: set[str]) -> Iterator[zarr.Group]:
+    """Yield scenes' groups one after the other: each holds its attrs."""
+    return (subgroup(root, f"scenes/{name}") for name in sorted(names))
 
 
 def _numbers(tags: Collection[str]) -> list[int]:

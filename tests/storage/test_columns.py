@@ -9,9 +9,10 @@ from storage.columns import read_checksums, read_columns, write_columns
 from storage.index import read_index
 from storage.nodes import write_column
 from storage.schema import FOOTPRINT_COORDS
+from storage.statistics import read_statistics
 from tests.storage.tiles import build, make_tiles
 
-SIDE_BY_SIDE = {"quality": "tile", "footprint": "tile", "digests": "tile", "calibration": "band"}
+SIDE_BY_SIDE = {"measures": "tile", "digests": "tile", "calibration": "band"}
 
 
 def write_as_before(repo, tiles):
@@ -26,6 +27,13 @@ def write_as_before(repo, tiles):
         del scene[table]
         for each in names:
             write_column(scene, each, columns[each], dim)
+    sketch = scene["sketch"]
+    first, (moments, counts) = sketch.attrs["first_bin"], np.split(sketch[:], [3], axis=2)
+    del scene["sketch"]
+    dims = {"dimension_names": ("part", "band", "number")}
+    counts = counts.astype("u4")
+    scene.create_array("sketch", data=counts, attributes={"first_bin": first}, **dims)
+    scene.create_array("moments", data=moments, **dims)
     return store.commit_version(repo, {name: fork}, code_version="0")
 
 
@@ -36,7 +44,7 @@ def test_a_scene_has_few_arrays(repo, location):
     names = set(store.open_version(location)["scenes/s1"].array_keys())
     assert names == {
         "tiles", "valid", "band", "wavelength", "fwhm", "row", "col", "lon", "lat", "split",
-        "tile_id", "sketch", "moments", *SIDE_BY_SIDE,
+        "tile_id", "sketch", *SIDE_BY_SIDE,
     }  # fmt: skip
 
 
@@ -46,11 +54,9 @@ def test_a_plain_reader_finds_the_columns_by_their_names(repo, location):
     plain = xr.open_zarr(
         store.open_version(location).store, group="scenes/s1", consolidated=False, chunks=None
     )
-    quality = plain.quality.assign_coords(measure=plain.quality.columns)
-    np.testing.assert_array_equal(quality.sel(measure="valid_fraction"), tiles.valid_fraction)
-    footprint = plain.footprint.assign_coords(edge=plain.footprint.columns)
-    for name in FOOTPRINT_COORDS:
-        np.testing.assert_array_equal(footprint.sel(edge=name), tiles[name])
+    measures = plain.measures.assign_coords(measure=plain.measures.columns)
+    for name in ("valid_fraction", *FOOTPRINT_COORDS):
+        np.testing.assert_array_equal(measures.sel(measure=name), tiles[name])
     calibration = plain.calibration.assign_coords(term=plain.calibration.columns)
     np.testing.assert_array_equal(calibration.sel(term="gain"), tiles.gain)
     numbers = calibration.sel(term="detector").values.astype(int)
@@ -73,6 +79,8 @@ def test_a_scene_of_before_reads_the_same(repo, location, count):
     assert store.diff(repo, "v1", "v2") == store.Diff((), (), (), (), (), ())
     sums = [read_checksums(group["scenes/s1"]) for group in (before, now)]
     np.testing.assert_array_equal(*sums)
+    means = [read_statistics(group, split="all")["hyperion"].mean for group in (before, now)]
+    np.testing.assert_array_equal(*means)
 
 
 def test_scenes_of_before_and_of_now_lie_in_one_version(repo, location):
