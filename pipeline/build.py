@@ -11,6 +11,7 @@ import logging
 import os
 import re
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -23,7 +24,7 @@ from pydantic import ConfigDict, Field, field_validator
 from pipeline import readers
 from pipeline.alerts import AlertsConfig
 from pipeline.apart import apart
-from pipeline.coordinator import Coordinator, Ingested
+from pipeline.coordinator import Coordinator, Ingested, little_memory
 from pipeline.engines import Runner, Work, in_turn, on_dask
 from pipeline.plan import Failure, Known, Plan, Task, make_plan, retired
 from pipeline.readers.names import scene_id_of_name
@@ -169,13 +170,14 @@ def build_dataset(
             return partial(apart, work) if task.cut_off and not config.dask else work
 
         runner = run or (on_dask(config.dask) if config.dask else in_turn)
-        try:
-            for task, outcome in runner(plan.tasks, start):
-                coordinator.take(task, outcome)
-        except BaseException:
-            _keep_finished(coordinator)
-            raise
-        return _publish(config, coordinator, plan, known, gone | undone)
+        with nullcontext() if runner is in_turn else little_memory():
+            try:
+                for task, outcome in runner(plan.tasks, start):
+                    coordinator.take(task, outcome)
+            except BaseException:
+                _keep_finished(coordinator)
+                raise
+            return _publish(config, coordinator, plan, known, gone | undone)
 
 
 def _keep_finished(coordinator: Coordinator) -> None:

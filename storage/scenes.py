@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import icechunk
 import numpy as np
 import zarr
-from zarr.core.metadata import ArrayV3Metadata
 
 from storage.chunks import BATCH_TILES, computed
-from storage.nodes import PIXEL_CODEC, plain, subgroup, write_column
+from storage.columns import apart, read_columns, write_columns
+from storage.nodes import PIXEL_CODEC, plain, subgroup
 from storage.patterns import patterns
 from storage.schema import (
     CHECKSUM,
@@ -60,9 +60,8 @@ def write_scene(session: icechunk.Session, tiles: "xr.Dataset") -> dict[str, Any
     scenes = subgroup(zarr.open_group(session.store, mode="r+"), "scenes")
     scene_id = tiles.attrs["scene_id"]
     group = scenes.create_group(scene_id, overwrite=True)
-    for name, coord in tiles.coords.items():
-        if coord.dims == ("band",):
-            write_column(group, str(name), np.asarray(coord.values), "band")
+    bands = {str(n): np.asarray(c.values) for n, c in tiles.coords.items() if c.dims == ("band",)}
+    write_columns(group, "band", bands)
     kept = Kept(tiles)
     found = _write_pixels(group, tiles, kept)
     write_sketch(group, found.sketch)
@@ -70,8 +69,7 @@ def write_scene(session: icechunk.Session, tiles: "xr.Dataset") -> dict[str, Any
     corners = zip(columns["row"].tolist(), columns["col"].tolist(), strict=True)
     names = np.array([tile_id(scene_id, row, col) for row, col in corners], dtype="U")
     checksum = np.array([int.from_bytes(each[:8]) for each in found.digests], "u8")
-    for name, values in {**columns, "tile_id": names, CHECKSUM: checksum}.items():
-        write_column(group, name, values, "tile")
+    write_columns(group, "tile", {**columns, "tile_id": names, CHECKSUM: checksum})
     digest = hashlib.sha256(b"".join(found.digests))
     for place in ("row", "col"):
         digest.update(columns[place].astype("<i4").tobytes())
@@ -161,7 +159,7 @@ def scene_dataset(group: zarr.Group, scene_id: str) -> "xr.Dataset":
         decode_times=False,
     )
     columns = [name for name in scene.variables if name not in ("tiles", "valid")]
-    scene = scene.set_coords(columns)
+    scene = apart(scene.set_coords(columns))
     for name in ("split", "detector"):
         scene[name] = (scene[name].dims, np.array(scene[name].values.tolist(), dtype="U"))
     corners = zip(scene.row.values.tolist(), scene.col.values.tolist(), strict=True)
@@ -182,18 +180,9 @@ def scene_columns(group: zarr.Group, scene_id: str) -> SceneColumns:
         raise SchemaError(
             f"{scene_id} was not written to its end; leave the fork of a failed writer out"
         )
-    columns = {str(name): node for name, node in scene.arrays() if _dims(node) == ("tile",)}
+    columns = read_columns(scene, "tile")
     # Tile ids follow from scene, row and column, checksums are for `diff`: no part of the index.
-    return {
-        name: np.asarray(column[:])
-        for name, column in columns.items()
-        if name not in ("tile_id", CHECKSUM)
-    }, attrs
-
-
-def _dims(node: zarr.Array[Any]) -> tuple[str | None, ...] | None:
-    metadata = node.metadata
-    return metadata.dimension_names if isinstance(metadata, ArrayV3Metadata) else None
+    return {n: c for n, c in columns.items() if n not in ("tile_id", CHECKSUM)}, attrs
 
 
 def _column(name: str, coord: "xr.DataArray") -> np.ndarray:

@@ -1,14 +1,15 @@
 """Mean, standard deviation and quantiles a band: of tiles at hand, and of a whole version.
 
-Each scene's group has `sketch` (split, band, bin), counts of a lattice of its pixels, and `moments`
-(split, band, 3), their count, sum and sum of squares in integers (`storage.sketches`).
-`/statistics/<sensor>` has the sums of both over a version's scenes, whatever its history.
+Each scene's group has `sketch` (split, band, 3 + bin) of a lattice of its pixels: their count, sum
+and sum of squares in integers, then their counts in bins (`storage.sketches`); an older scene has
+the first three as `moments`. `/statistics/<sensor>` has the sums over a version's scenes, whatever
+its history.
 """
 
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -28,6 +29,7 @@ from storage.sketches import (
 )
 
 SKETCH = ("sketch", "moments")
+"""Arrays; the latter in older groups alone."""
 PROBABILITIES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 _SAME = ("dtype", "units", "scale", "band")
 """What the scenes of one entry of `/statistics` share."""
@@ -74,13 +76,13 @@ class Sums:
 
 
 def write_sketch(scene: zarr.Group, sketch: SceneSketch) -> None:
-    """Write the arrays `sketch` and `moments` of a scene."""
+    """Write the array `sketch` of a scene."""
     counts, first = sketch.trimmed()
-    _write(scene, counts.astype("u4"), sketch.moments, first)
+    _write(scene, counts.astype(np.int64), sketch.moments, first)
 
 
 def add_statistics(
-    root: zarr.Group, added: Sequence[zarr.Group], removed: Sequence[zarr.Group] = ()
+    root: zarr.Group, added: Iterable[zarr.Group], removed: Iterable[zarr.Group] = ()
 ) -> None:
     """Bring `/statistics` from what a version's scenes were to what they are now.
 
@@ -221,7 +223,8 @@ def _save(node: zarr.Group, name: str, total: Sums) -> None:
         "lattice": f"every {STEP}th row of a tile",
         "bins": f"1 / {round(0.5 / RELATIVE_ACCURACY)} of the numbers between two powers of two",
         "relative_accuracy": RELATIVE_ACCURACY,
-        "moments": "count, sum and sum of squares of stored values, in units of 1 / sums_per_unit",
+        "sketch": "count, sum and sum of squares of stored values, in units of 1 / sums_per_unit, "
+        "then counts in bins",
         "sums_per_unit": parts(np.dtype(total.kind["dtype"]), total.kind["units"]),
         "splits": list(SPLITS),
     }
@@ -232,20 +235,24 @@ def _save(node: zarr.Group, name: str, total: Sums) -> None:
 
 
 def _write(group: zarr.Group, counts: np.ndarray, moments: np.ndarray, first: int) -> None:
-    for name, values, last in (("sketch", counts, "bin"), ("moments", moments, "moment")):
-        group.create_array(
-            name,
-            shape=values.shape,
-            dtype=values.dtype,
-            chunks=tuple(max(1, size) for size in values.shape),
-            compressors=COLUMN_CODEC,
-            # A dimension `split` would clash with the tiles' coordinate.
-            dimension_names=("part", "band", last),
-            attributes={"first_bin": first} if name == "sketch" else {},
-        )[:] = values
+    values = np.concatenate([moments, counts], axis=2)
+    group.create_array(
+        SKETCH[0],
+        shape=values.shape,
+        dtype=values.dtype,
+        chunks=values.shape,
+        compressors=COLUMN_CODEC,
+        # A dimension `split` would clash with the tiles' coordinate.
+        dimension_names=("part", "band", "number"),
+        attributes={"first_bin": first, "moments": moments.shape[2]},
+    )[:] = values
 
 
 def _read(group: zarr.Group) -> tuple[int, np.ndarray, np.ndarray]:
-    sketch, moments = (array(group, name) for name in SKETCH)
+    sketch = array(group, SKETCH[0])
     first: Any = sketch.attrs["first_bin"]
-    return int(first), np.asarray(sketch[:]).astype(np.int64), np.asarray(moments[:])
+    values = np.asarray(sketch[:]).astype(np.int64)
+    if SKETCH[1] in group:
+        return int(first), values, np.asarray(array(group, SKETCH[1])[:])
+    number: Any = sketch.attrs["moments"]
+    return int(first), values[..., number:], values[..., :number]

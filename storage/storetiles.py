@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import zarr
 
+from storage.columns import read_checksums
 from storage.location import Location
-from storage.nodes import array, read_column, subgroup
-from storage.schema import CHECKSUM
+from storage.nodes import array, subgroup
 from storage.shardtiles import Tile
 from storage.store import open_repository
 
@@ -69,8 +69,8 @@ def open_group(location: Location, snapshot: str) -> zarr.Group:
 
 
 def _stored(scene: zarr.Group) -> _Stored:
-    sums = read_column(scene, CHECKSUM) if CHECKSUM in scene else None
-    return sums, array(scene, "tiles").dtype.name, str(scene.attrs.get("content"))
+    content = str(scene.attrs.get("content"))
+    return read_checksums(scene), array(scene, "tiles").dtype.name, content
 
 
 def _content(sums: np.ndarray | None, dtype: str, scene: str, position: int) -> bytes:

@@ -4,7 +4,7 @@ import hashlib
 import importlib.metadata
 import itertools
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
@@ -13,9 +13,10 @@ from typing import Any
 import icechunk
 import zarr
 
+from storage.columns import read_checksums
 from storage.index import scene_table, update_index
 from storage.nodes import read_column, subgroup
-from storage.schema import CHECKSUM, SchemaError, check_name
+from storage.schema import SchemaError, check_name
 from storage.statistics import add_statistics
 from storage.work import BRANCH, WORK, Forks, join, new_columns, save
 
@@ -271,8 +272,9 @@ def _head(repo: icechunk.Repository) -> zarr.Group:
     return zarr.open_group(repo.readonly_session(BRANCH).store, mode="r")
 
 
-def _groups(root: zarr.Group, names: set[str]) -> list[zarr.Group]:
-    return [subgroup(root, f"scenes/{name}") for name in sorted(names)]
+def _groups(root: zarr.Group, names: set[str]) -> Iterator[zarr.Group]:
+    """Yield scenes' groups one after the other: each holds its attrs."""
+    return (subgroup(root, f"scenes/{name}") for name in sorted(names))
 
 
 def _numbers(tags: Collection[str]) -> list[int]:
@@ -289,7 +291,7 @@ def _checksums(root: zarr.Group, scene_ids: set[str]) -> dict[str, object]:
     found: dict[str, object] = {}
     for scene in _groups(root, scene_ids):
         names = read_column(scene, "tile_id").tolist()
-        known = CHECKSUM in scene
-        sums = read_column(scene, CHECKSUM).tolist() if known else [object()] * len(names)
-        found |= dict(zip(names, sums, strict=True))
+        sums = read_checksums(scene)
+        known = [object()] * len(names) if sums is None else sums.tolist()
+        found |= dict(zip(names, known, strict=True))
     return found

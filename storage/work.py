@@ -44,10 +44,13 @@ def drop_work(repo: icechunk.Repository) -> None:
 def checkpoint(repo: icechunk.Repository, forks: Forks) -> None:
     """Keep the scenes that forks wrote, so that they outlast this build.
 
+    What Icechunk remembers of it, the lists of all nodes before and after, goes with the call.
+
     Raises:
         SchemaError: A scene is unfinished; nothing is kept.
         icechunk.ConflictError: Another process works on this store; nothing is kept.
     """
+    repo = icechunk.Repository.open(repo.storage, config=repo.config)
     session, _ = join(repo, forks)
     save(repo, session, "work in progress", {})
 

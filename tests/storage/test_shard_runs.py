@@ -249,7 +249,7 @@ def test_one_process_writes_at_a_time(made, tmp_path):
 
 
 def test_stores_of_before_checksums_are_told_apart_by_scenes(made, tmp_path, monkeypatch):
-    monkeypatch.setattr(storetiles, "CHECKSUM", "none")
+    monkeypatch.setattr(storetiles, "read_checksums", lambda scene: None)
     write_shards(made / "store", tmp_path / "v1", version="v1", options=OPTIONS)
     write_shards(made / "store", tmp_path / "v2", options=OPTIONS, previous=tmp_path / "v1")
     tars = {name: found for name, found in contents(tmp_path / "v2").items() if ".tar" in name}
