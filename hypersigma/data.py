@@ -136,11 +136,13 @@ def window_batches(
         chosen = pixels.take(_endless_order(len(pixels), position, batch_size, seed))
         turns = np.random.default_rng([seed, position]).integers(0, SYMMETRIES, size=batch_size)
         places = zip(chosen.tile, chosen.y[:, None], chosen.x[:, None], turns, strict=True)
-        cut = [turn(windows(read(int(row)), y, x, window)[0], int(n)) for row, y, x, n in places]
+        cut = [
+            turn(windows(read(int(row)), y, x, window)[0].numpy(), int(n)) for row, y, x, n in places
+        ]
         position += batch_size
         yield (
             WindowBatch(
-                stored=torch.stack(cut),
+                stored=torch.from_numpy(np.stack(cut)),
                 wavelength=wavelengths(shards, chosen.tile),
                 label=torch.from_numpy(chosen.label),
             ),

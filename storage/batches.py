@@ -6,6 +6,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from storage.buffers import Buffers
 from storage.ranges import DamagedError
 from storage.schema import TILE_SIZE
 from storage.windows import Windows
@@ -58,10 +59,12 @@ class Samples:
     errors: list[DamagedError | None]
 
     @classmethod
-    def empty(cls, count: int, bands: int, dtype: np.dtype[Any], *, valid: bool) -> Self:
+    def empty(
+        cls, count: int, bands: int, dtype: np.dtype[Any], *, valid: bool, buffers: Buffers
+    ) -> Self:
         """Return room for `count` samples."""
         return cls(
-            tiles=np.empty((count, bands, TILE_SIZE, TILE_SIZE), dtype),
+            tiles=buffers.empty((count, bands, TILE_SIZE, TILE_SIZE), dtype),
             start=np.empty(count, np.int64),
             wavelength=np.empty((count, bands), np.float32),
             valid=np.empty((count, TILE_SIZE, TILE_SIZE), bool) if valid else None,

@@ -8,9 +8,10 @@ import os
 import random
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, Protocol
 
 from obstore import get_range_async
@@ -44,11 +45,15 @@ class DamagedError(SchemaError):
     """Bytes of a set of shards that are missing or not what they were."""
 
 
+type Check = Callable[[int], DamagedError | None]
+"""Says what is wrong with the range of a number, as soon as it is filled and in a CPU's cache."""
+
+
 class Files(Protocol):
     """Where ranges are read."""
 
-    def read(self, ranges: Sequence[Range]) -> list[DamagedError | None]:
-        """Fill all ranges; return what went wrong with each."""
+    def read(self, ranges: Sequence[Range], check: Check) -> list[DamagedError | None]:
+        """Fill all ranges, and check each that is filled; return what went wrong with each."""
 
     def forget(self, name: str, payload: tuple[int, int]) -> bool:
         """Drop what is kept near of a payload; return whether there was something."""
@@ -82,8 +87,8 @@ class LocalFiles:
         self._root = root
         self._open: OrderedDict[str, int] = OrderedDict()
 
-    def read(self, ranges: Sequence[Range]) -> list[DamagedError | None]:
-        return [self._read(one) for one in ranges]
+    def read(self, ranges: Sequence[Range], check: Check) -> list[DamagedError | None]:
+        return [self._read(one) or check(number) for number, one in enumerate(ranges)]
 
     def forget(self, name: str, payload: tuple[int, int]) -> bool:
         return False
@@ -138,24 +143,30 @@ class RemoteFiles:
         self._requests: _Requests | None = None
         self._root, self._digests, self._payloads = root, digests, payloads
 
-    def read(self, ranges: Sequence[Range]) -> list[DamagedError | None]:
+    def read(self, ranges: Sequence[Range], check: Check) -> list[DamagedError | None]:
         if self._requests is None:
             self._requests = _Requests(self._root)
         errors: list[DamagedError | None] = [None] * len(ranges)
-        missing = [number for number, one in enumerate(ranges) if not self._is_near(one)]
-        wanted = []
-        for number in missing:
-            one = ranges[number]
+        missing, wanted = [], []
+        for number, one in enumerate(ranges):
+            if self._is_near(one):
+                errors[number] = check(number)
+                continue
             near = self._payloads is not None
             into = memoryview(bytearray(one.payload[1])) if near else one.into
+            missing.append(number)
             wanted.append((one.name, one.payload[0] if near else one.offset, into))
-        for number, ask, error in zip(missing, wanted, self._requests.fill(wanted), strict=True):
-            errors[number] = error
+
+        def come(place: int, error: DamagedError | None) -> None:
+            number, whole = missing[place], wanted[place][2]
             if error is None and self._payloads is not None:
-                one, whole = ranges[number], ask[2]
+                one = ranges[number]
                 start = one.offset - one.payload[0]
                 one.into[:] = whole[start : start + len(one.into)]
                 self._payloads.keep(self._digests[one.name], one.payload, whole)
+            errors[number] = error or check(number)
+
+        self._requests.fill(wanted, come)
         return errors
 
     def forget(self, name: str, payload: tuple[int, int]) -> bool:
@@ -184,6 +195,7 @@ class RemoteFiles:
 
 type _Ask = tuple[str, int, memoryview]
 """Name, offset, and where the bytes are to go."""
+type _Come = Callable[[int, DamagedError | None], None]
 
 
 class _Requests:
@@ -203,17 +215,21 @@ class _Requests:
         finally:
             self._loop.close()
 
-    def fill(self, asks: Sequence[_Ask]) -> list[DamagedError | None]:
-        """Fetch all ranges; return what went wrong with each."""
+    def fill(self, asks: Sequence[_Ask], come: _Come) -> None:
+        """Fetch all ranges; `come` is called here with each one's number and what went wrong."""
         if not asks:
-            return []
+            return
         _refuse_after_fork()
+        ready: SimpleQueue[tuple[int, DamagedError | None] | None] = SimpleQueue()
         with self._lock:
             if self._closed:
                 raise ConnectionAbortedError(f"{self._root} is not read any more")
-            future = asyncio.run_coroutine_threadsafe(self._fill(asks), self._loop)
+            future = asyncio.run_coroutine_threadsafe(self._fill(asks, ready.put), self._loop)
+        future.add_done_callback(lambda _: ready.put(None))
         try:
-            return future.result()
+            while (one := ready.get()) is not None:
+                come(*one)
+            future.result()
         except BaseException:  # Ctrl-C: nobody waits for them any more
             future.cancel()
             raise
@@ -232,8 +248,13 @@ class _Requests:
         # Behind the tasks' own ends, which tell those who wait for them.
         self._loop.call_later(_LAST_SECONDS, self._loop.stop)
 
-    async def _fill(self, asks: Sequence[_Ask]) -> list[DamagedError | None]:
-        return await asyncio.gather(*(self._fetch(*ask) for ask in asks))
+    async def _fill(
+        self, asks: Sequence[_Ask], put: Callable[[tuple[int, DamagedError | None]], None]
+    ) -> None:
+        async def one(number: int, ask: _Ask) -> None:
+            put((number, await self._fetch(*ask)))
+
+        await asyncio.gather(*(one(number, ask) for number, ask in enumerate(asks)))
 
     async def _fetch(self, name: str, offset: int, into: memoryview) -> DamagedError | None:
         why = ""

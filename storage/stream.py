@@ -17,6 +17,7 @@ from typing import Any, Self
 import numpy as np
 
 from storage.batches import Batch, Samples, too_many
+from storage.buffers import Buffers
 from storage.payloads import Payloads
 from storage.ranges import DamagedError
 from storage.schema import TILE_SIZE, SchemaError
@@ -110,6 +111,7 @@ class Stream:
         self.damaged, self._valid = damaged, valid
         self._worker, self._workers, self._turn = 0, 1, 0
         self._draws: tuple[int, Draws] | None = None
+        self._buffers = Buffers()
 
     @property
     def steps_per_epoch(self) -> int:
@@ -191,7 +193,9 @@ class Stream:
         places, padding = self._steps.places(position, self.rank)
         draws = self._epoch(epoch)
         source, rows, passes = (a[places] for a in (draws.source, draws.row, draws.epoch))
-        got = Samples.empty(len(rows), self.bands, self.dtype, valid=self._valid)
+        got = Samples.empty(
+            len(rows), self.bands, self.dtype, valid=self._valid, buffers=self._buffers
+        )
         for number in np.unique(source).tolist():
             mine = np.flatnonzero(source == number)
             start = self._starts(number, rows[mine], passes[mine])

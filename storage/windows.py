@@ -8,7 +8,7 @@ import lz4.frame
 import numpy as np
 import zstandard
 
-from storage.frames import checksum
+from storage.frames import checksum, checksums
 from storage.nearby import mapped_array, near
 from storage.payloads import Payloads
 from storage.ranges import DamagedError, Range, files_of
@@ -102,16 +102,16 @@ class Windows:
             self._range(row, start, target, plain=plain)
             for row, start, target in zip(rows, starts, into, strict=True)
         ]
-        errors = self.files.read(ranges)
-        for number, one in enumerate(ranges):
-            row, start, target = rows[number], starts[number], into[number]
-            if errors[number] is None:
-                errors[number] = self._check(one, row, start, target)
-                if errors[number] is not None and self.files.forget(one.name, one.payload):
-                    # What was kept near may be what is damaged.
-                    (errors[number],) = self.files.read([one])
-                    errors[number] = errors[number] or self._check(one, row, start, target)
-        return errors
+
+        def checked(number: int) -> DamagedError | None:
+            one, row, start, target = ranges[number], rows[number], starts[number], into[number]
+            error = self._check(one, row, start, target)
+            if error is not None and self.files.forget(one.name, one.payload):
+                # What was kept near may be what is damaged.
+                (error,) = self.files.read([one], lambda _: self._check(one, row, start, target))
+            return error
+
+        return self.files.read(ranges, checked)
 
     def _range(self, row: int, start: int, target: np.ndarray, *, plain: bool) -> Range:
         payload = int(self._offset[row]), int(self._length[row])
@@ -123,7 +123,7 @@ class Windows:
 
     def _check(self, one: Range, row: int, start: int, target: np.ndarray) -> DamagedError | None:
         if self.codec == "none":
-            bad = self._wrong_band(one.into, row, start, len(target))
+            bad = self._wrong_band(target, row, start)
         else:
             bad = self._wrong_frame(one.into, row) or self._unpack(one.into, start, target)
         if bad is None:
@@ -134,13 +134,11 @@ class Windows:
             "says, got another: damaged; write the set again with `hypersigma-data shards`"
         )
 
-    def _wrong_band(self, data: memoryview, row: int, start: int, count: int) -> str | None:
+    def _wrong_band(self, target: np.ndarray, row: int, start: int) -> str | None:
         if self._checksums is None:
             return None
-        size = len(data) // count
-        found = [checksum(data[n * size : (n + 1) * size]) for n in range(count)]
-        expected = self._checksums[row, start : start + count]
-        wrong = np.flatnonzero(expected != np.array(found, np.uint32))
+        expected = self._checksums[row, start : start + len(target)]
+        wrong = np.flatnonzero(expected != checksums(target))
         return f"band {start + int(wrong[0])}" if len(wrong) else None
 
     def _wrong_frame(self, data: memoryview, row: int) -> str | None:
