@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import pydantic.dataclasses
 import torch
-from pydantic import ConfigDict, Field, PositiveInt
+from pydantic import ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
 from hypersigma import inputs
@@ -20,7 +20,8 @@ from hypersigma.mae import Mae, spatial_mae, spectral_mae
 from hypersigma.pictures import draw_reconstruction
 from hypersigma.runfolder import finished, run_identity, write_summary
 from hypersigma.train import Job, TrainConfig, fit, generator, pick_device
-from storage.stream import ShardSet, open_shards, order, select
+from storage.nearby import cache_folder
+from storage.stream import Payloads, ShardSet, Stream, open_shards, order, select
 
 logger = logging.getLogger(__name__)
 
@@ -39,8 +40,8 @@ class PretrainConfig:
 
     run: Path
     """Folder of this run: checkpoints, logs, summary.json."""
-    shards: Path
-    """A folder that `hypersigma-data shards` wrote."""
+    shards: str
+    """What `hypersigma-data shards` wrote: a folder, or `s3://bucket/prefix`."""
     kind: Literal["spatial", "spectral"]
     """Whether patches or bands are the tokens."""
     size: SizeName
@@ -53,6 +54,10 @@ class PretrainConfig:
     """Per band by the training split's mean and standard deviation; false: stored / scale."""
     augment: bool = True
     """Flip and turn tiles."""
+    workers: NonNegativeInt = 0
+    """Processes that read; 0: a thread of the training one."""
+    cache_gb: NonNegativeFloat = 0
+    """Of a bucket's tiles, kept on this machine's disk in HYPERSIGMA_CACHE; 0: none."""
 
 
 def pretrain(config: PretrainConfig) -> dict[str, Any]:
@@ -77,7 +82,9 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
     split, held_out = held_out_batches(config, shards)
     job = Job(
         model=model,
-        batches=lambda state: training_batches(config, shards, state),
+        batches=lambda state: tile_batches(
+            training_stream(config, shards), state, augment=config.augment, workers=config.workers
+        ),
         losses=lambda batch, rng: mae_losses(model, tables.inputs(batch), rng),
         evaluate=lambda: held_out_loss(model, tables, held_out),
         score=None,
@@ -115,22 +122,25 @@ def mae_losses(model: Mae, batch: Inputs, rng: torch.Generator) -> dict[str, Ten
     return {"loss": out.loss, "loss_mean_spectrum": plain}
 
 
-def training_batches(
-    config: PretrainConfig, shards: ShardSet, state: dict[str, Any] | None
-) -> Iterator[tuple[TileBatch, dict[str, Any]]]:
-    """Yield the training split's batches from a stream state on.
+def training_stream(config: PretrainConfig, shards: ShardSet) -> Stream:
+    """Return the training split's stream.
 
     Raises:
         SchemaError: The training split has no full batch, or a sensor fewer bands than asked for.
     """
-    return tile_batches(
-        shards,
-        select(shards, split="train"),
-        state,
-        batch_size=config.train.batch_size,
-        bands=config.bands,
+    return _stream(
+        config, shards, select(shards, split="train"), batch_size=config.train.batch_size,
         seed=config.train.seed,
-        augment=config.augment,
+    )  # fmt: skip
+
+
+def _stream(
+    config: PretrainConfig, shards: ShardSet, rows: np.ndarray, *, batch_size: int, seed: int
+) -> Stream:
+    most = round(config.cache_gb * 1e9)
+    payloads = Payloads(cache_folder() / "payloads", most) if most else None
+    return Stream(
+        shards, rows, batch_size=batch_size, bands=config.bands, seed=seed, payloads=payloads
     )
 
 
@@ -147,10 +157,8 @@ def held_out_batches(
     size = min(config.train.batch_size, len(rows))
 
     def batches() -> Iterator[TileBatch]:
-        endless = tile_batches(
-            shards, rows, None, batch_size=size, bands=config.bands, seed=HELD_OUT_SEED,
-            augment=False,
-        )  # fmt: skip
+        stream = _stream(config, shards, rows, batch_size=size, seed=HELD_OUT_SEED)
+        endless = tile_batches(stream, None, augment=False)
         return (batch for batch, _ in itertools.islice(endless, len(rows) // size))
 
     return split, batches
