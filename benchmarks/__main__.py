@@ -2,13 +2,15 @@
 
 import sys
 
-from benchmarks import builds, full_scene, index, window
+from benchmarks import builds, full_scene, index, loader, memory, remote
 
 BENCHMARKS = {
     "builds": builds.main,
     "full_scene": full_scene.main,
     "index": index.main,
-    "window": window.main,
+    "loader": loader.main,
+    "memory": memory.main,
+    "remote": remote.main,
 }
 
 

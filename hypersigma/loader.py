@@ -12,6 +12,7 @@ alone. Shape letters: B batch, C bands, H rows, W columns.
 
 import atexit
 import math
+import multiprocessing
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -170,11 +171,15 @@ class TileLoader:
     def _by_workers(self) -> Iterator[TileBatch]:
         tile = self.stream.bands * TILE_SIZE**2 * self.stream.dtype.itemsize
         size = self.stream.batch_size * tile
+        context = multiprocessing.get_context(self._method)
+        if self._method == "forkserver":
+            # Or each worker would import torch anew, 200 MB and seconds; the first server counts.
+            context.set_forkserver_preload([__name__])
         loader = DataLoader(
             _Turns(self.stream, augment=self._augment),
             batch_size=None,
             num_workers=self._workers,
-            multiprocessing_context=self._method,
+            multiprocessing_context=context,
             prefetch_factor=min(max(1, self._most // size // self._workers), _WAITING),
             pin_memory=self._pin,
             worker_init_fn=_begin,
@@ -274,7 +279,9 @@ def _end(batches: Any) -> None:
     # 5 s for each in turn, which one that waits for a server would need.
     if (end := getattr(batches, "_shutdown_workers", None)) is None:
         return
-    late = threading.Timer(_END_SECONDS, lambda: [w.terminate() for w in batches._workers])
+    # Not of `batches`: a thread that lets go of the last tensor when Python ends takes it down.
+    workers = batches._workers
+    late = threading.Timer(_END_SECONDS, lambda: [worker.terminate() for worker in workers])
     late.daemon = True
     late.start()
     # What a worker does at its end, or that it was ended, is no matter to batches that were taken.

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 
 import numpy as np
 import psutil
@@ -146,6 +147,24 @@ if __name__ == "__main__":
             if epoch in (1, 7):
                 print(used())
 """
+
+
+def test_closing_lets_go_of_all_batches_at_once(shards):
+    loader = TileLoader(stream(shards), workers=1, method="fork")
+    next(loader)
+    running = weakref.ref(loader._running)
+    loader.close()
+    # What a thread would still have when Python ends, it would destroy then, and Python with it.
+    assert running() is None
+
+
+def test_workers_share_what_they_import(shards):
+    with TileLoader(stream(shards), workers=2) as loader:
+        next(loader)
+        found = multiprocessing.active_children()
+        own = [psutil.Process(worker.pid).memory_full_info().uss for worker in found]
+    assert len(own) == 2
+    assert max(own) < 150e6  # torch alone has more
 
 
 def leftovers():
