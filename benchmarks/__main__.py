@@ -2,14 +2,16 @@
 
 import sys
 
-from benchmarks import builds, full_scene, index, models, window
+from benchmarks import builds, full_scene, index, loader, memory, models, remote
 
 BENCHMARKS = {
     "builds": builds.main,
     "full_scene": full_scene.main,
     "index": index.main,
+    "loader": loader.main,
+    "memory": memory.main,
     "models": models.main,
-    "window": window.main,
+    "remote": remote.main,
 }
 
 

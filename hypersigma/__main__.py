@@ -21,6 +21,9 @@ app = typer.Typer(
     help="Train on shards, evaluate, and turn scenes into maps.",
 )  # fmt: skip
 
+bench = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(bench, name="bench", help="Measure, for a config, what this machine can do.")
+
 Config = Annotated[
     Path, typer.Argument(help="A YAML file, or the name of a shipped one: pretrain/demo_spatial.")
 ]
@@ -99,6 +102,24 @@ def export(
         from hypersigma import export as command
 
         return command.export(run, out, what)
+
+    _report(work, as_json=as_json)
+
+
+@bench.command(
+    "data", epilog="Example: hypersigma-train bench data pretrain/demo_spatial step_ms=100"
+)
+def bench_data(config: Config, overrides: Overrides = None, as_json: Json = False) -> None:
+    """Measure how fast the batches of a pretraining config come, and how well they are mixed.
+
+    Takes the config of `pretrain`, and: batches (that are measured), step_ms (what the device needs
+    for one batch; says then which of the two waits for the other).
+    """
+
+    def work() -> dict[str, Any]:
+        from hypersigma import bench as command
+
+        return command.bench_data(configs.load(command.BenchDataConfig, config, overrides or ()))
 
     _report(work, as_json=as_json)
 

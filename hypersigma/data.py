@@ -93,22 +93,13 @@ def scaling(contracts: Mapping[str, SensorInput], device: torch.device) -> Scali
 
 
 def tile_batches(
-    shards: ShardSet,
-    rows: np.ndarray,
-    state: Mapping[str, Any] | None,
-    *,
-    batch_size: int,
-    bands: int,
-    seed: int,
-    augment: bool,
-    workers: int = 0,
+    stream: Stream, state: Mapping[str, Any] | None, *, augment: bool, workers: int = 0
 ) -> Iterator[tuple[TileBatch, dict[str, Any]]]:
     """Yield endless batches, each with the stream state to go on from after it.
 
-    Which tiles, which window of bands and which symmetry are functions of `seed` and the position
-    in the stream alone, so a run goes on from a state as if it had never stopped.
+    Which tiles, which window of bands and which symmetry are functions of the stream's seed and
+    the position in it alone, so a run goes on from a state as if it had never stopped.
     """
-    stream = Stream(shards, rows, batch_size=batch_size, bands=bands, seed=seed)
     if state is not None:
         stream.load_state_dict(dict(state))
     with TileLoader(stream, workers=workers, augment=augment) as loader:
@@ -136,11 +127,14 @@ def window_batches(
         chosen = pixels.take(_endless_order(len(pixels), position, batch_size, seed))
         turns = np.random.default_rng([seed, position]).integers(0, SYMMETRIES, size=batch_size)
         places = zip(chosen.tile, chosen.y[:, None], chosen.x[:, None], turns, strict=True)
-        cut = [turn(windows(read(int(row)), y, x, window)[0], int(n)) for row, y, x, n in places]
+        cut = [
+            turn(windows(read(int(row)), y, x, window)[0].numpy(), int(n))
+            for row, y, x, n in places
+        ]
         position += batch_size
         yield (
             WindowBatch(
-                stored=torch.stack(cut),
+                stored=torch.from_numpy(np.stack(cut)),
                 wavelength=wavelengths(shards, chosen.tile),
                 label=torch.from_numpy(chosen.label),
             ),

@@ -19,7 +19,7 @@ from hypersigma.loader import TileBatch
 from hypersigma.mae import Mae, SpectralMae
 from hypersigma.reconstruction import BandErrors, interpolation, nearest_visible
 from hypersigma.train import generator
-from storage.stream import ShardSet, order, select
+from storage.stream import ShardSet, Stream, order, select
 
 logger = logging.getLogger(__name__)
 
@@ -40,20 +40,26 @@ class HeldOut:
     """Yields the same batches at every call."""
 
     @classmethod
-    def of(cls, shards: ShardSet, *, batch_size: int, bands: int) -> Self:
-        """Choose tiles of the first split of a set that has any."""
+    def of(
+        cls, shards: ShardSet, most: int, stream: Callable[[np.ndarray, int, int], Stream]
+    ) -> Self:
+        """Choose tiles of the first split of a set that has any.
+
+        Args:
+            shards: An opened set.
+            most: Tiles in a batch.
+            stream: From index rows, tiles in a batch and a seed to what reads them.
+        """
         split = next((name for name in SPLITS if shards.manifest["splits"][name]), None)
         if split is None:
             logger.warning("%s has no tile in %s: no held-out loss", shards.root, SPLITS)
             return cls(None, lambda: iter(()))
         rows = select(shards, split=split)
         rows = rows[order(len(rows), SEED, 0)[:TILES]]
-        size = min(batch_size, len(rows))
+        size = min(most, len(rows))
 
         def batches() -> Iterator[TileBatch]:
-            endless = tile_batches(
-                shards, rows, None, batch_size=size, bands=bands, seed=SEED, augment=False
-            )
+            endless = tile_batches(stream(rows, size, SEED), None, augment=False)
             return (batch for batch, _ in itertools.islice(endless, len(rows) // size))
 
         return cls(split, batches)

@@ -11,11 +11,14 @@ alone. Shape letters: B batch, C bands, H rows, W columns.
 """
 
 import atexit
+import math
+import multiprocessing
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -27,6 +30,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from hypersigma.orphans import end_with_parent
 from storage.ahead import AHEAD_BYTES, ahead
 from storage.batches import Batch, too_many
+from storage.buffers import Buffers
 from storage.schema import TILE_SIZE
 from storage.stream import Stream
 
@@ -157,7 +161,8 @@ class TileLoader:
         return batch
 
     def _by_thread(self) -> Iterator[TileBatch]:
-        made = (_batch(got, self.stream.seed, augment=self._augment) for got in self.stream)
+        empty = partial(_own, buffers=Buffers()) if self._augment else None
+        made = (_batch(got, self.stream.seed, empty, augment=self._augment) for got in self.stream)
         self._open.callback(self.stream.close)
         batches = self._open.enter_context(ahead(made, most=self._most, size=_bytes))
         self._open.callback(self.stream.interrupt)
@@ -166,11 +171,15 @@ class TileLoader:
     def _by_workers(self) -> Iterator[TileBatch]:
         tile = self.stream.bands * TILE_SIZE**2 * self.stream.dtype.itemsize
         size = self.stream.batch_size * tile
+        context = multiprocessing.get_context(self._method)
+        if self._method == "forkserver":
+            # Or each worker would import torch anew, 200 MB and seconds; the first server counts.
+            context.set_forkserver_preload([__name__])
         loader = DataLoader(
             _Turns(self.stream, augment=self._augment),
             batch_size=None,
             num_workers=self._workers,
-            multiprocessing_context=self._method,
+            multiprocessing_context=context,
             prefetch_factor=min(max(1, self._most // size // self._workers), _WAITING),
             pin_memory=self._pin,
             worker_init_fn=_begin,
@@ -191,35 +200,66 @@ class _Turns(IterableDataset[TileBatch]):
         if worker is not None:
             self._stream.share(worker.id, worker.num_workers)
         for got in self._stream:
-            yield _batch(got, self._stream.seed, augment=self._augment)
+            yield _batch(got, self._stream.seed, _shared, augment=self._augment)
 
 
-def turn(tile: Tensor, number: int) -> Tensor:
-    """Apply one of the eight symmetries of the square to the last two axes; 0 changes nothing."""
-    turned = tile.rot90(number % 4, dims=(-2, -1))
-    return turned.flip(-1) if number >= 4 else turned
+def turn(tile: np.ndarray, number: int) -> np.ndarray:
+    """Return a view by one of the eight symmetries of the square's last two axes; 0: as it is."""
+    turned = np.rot90(tile, number % 4, axes=(-2, -1))
+    return turned[..., ::-1] if number >= 4 else turned
 
 
-def _batch(got: Batch, seed: int, *, augment: bool) -> TileBatch:
-    tiles = torch.from_numpy(got.tiles)
-    valid = None if got.valid is None else torch.from_numpy(got.valid)
-    if augment and len(tiles):
+type _Empty = Callable[[tuple[int, ...], np.dtype[Any]], Tensor]
+"""Where tiles are turned to."""
+
+
+def _own(shape: tuple[int, ...], dtype: np.dtype[Any], buffers: Buffers) -> Tensor:
+    return torch.from_numpy(buffers.empty(shape, dtype))
+
+
+def _shared(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Tensor:
+    """Return a tensor that a worker sends without copying it once more."""
+    storage = torch.UntypedStorage._new_shared(math.prod(shape) * dtype.itemsize)
+    return torch.from_numpy(np.empty(0, dtype)).new_empty(0).set_(storage).view(shape)
+
+
+def _batch(got: Batch, seed: int, empty: _Empty | None, *, augment: bool) -> TileBatch:
+    """Return a batch for torch.
+
+    Args:
+        got: Of the stream.
+        seed: Of the symmetries.
+        empty: Makes the tensor that the tiles come to; None: they may stay where they are.
+        augment: Turn and flip each tile.
+    """
+    tiles, valid = got.tiles, got.valid
+    turns = np.zeros(len(tiles), np.int64)
+    if augment:
         rng = np.random.default_rng([seed, got.epoch, got.position])
-        turns = rng.integers(0, SYMMETRIES, size=len(tiles)).tolist()
-        tiles = torch.stack([turn(tile, n) for tile, n in zip(tiles, turns, strict=True)])
-        if valid is not None:
-            valid = torch.stack([turn(mask, n) for mask, n in zip(valid, turns, strict=True)])
+        turns = rng.integers(0, SYMMETRIES, size=len(tiles))
+        valid = None if valid is None else _turned(valid, turns, np.empty_like(valid))
+    if empty is None:
+        stored = torch.from_numpy(tiles)
+    else:
+        stored = empty(tiles.shape, tiles.dtype)
+        _turned(tiles, turns, stored.numpy())
     return TileBatch(
-        stored=tiles,
+        stored=stored,
         wavelength=torch.from_numpy(got.wavelength),
         sensor=got.sensor,
         band_start=torch.from_numpy(got.band_start),
         tile_ids=got.tile_ids,
-        valid=valid,
+        valid=None if valid is None else torch.from_numpy(valid),
         padding=torch.from_numpy(got.padding),
         damaged=got.damaged,
         after=got.after,
     )
+
+
+def _turned(images: np.ndarray, turns: np.ndarray, into: np.ndarray) -> np.ndarray:
+    for image, number, target in zip(images, turns.tolist(), into, strict=True):
+        target[...] = turn(image, number)
+    return into
 
 
 def _bytes(batch: TileBatch) -> int:
@@ -239,7 +279,9 @@ def _end(batches: Any) -> None:
     # 5 s for each in turn, which one that waits for a server would need.
     if (end := getattr(batches, "_shutdown_workers", None)) is None:
         return
-    late = threading.Timer(_END_SECONDS, lambda: [w.terminate() for w in batches._workers])
+    # Not of `batches`: a thread that lets go of the last tensor when Python ends takes it down.
+    workers = batches._workers
+    late = threading.Timer(_END_SECONDS, lambda: [worker.terminate() for worker in workers])
     late.daemon = True
     late.start()
     # What a worker does at its end, or that it was ended, is no matter to batches that were taken.

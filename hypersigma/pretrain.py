@@ -1,25 +1,25 @@
 """Pretrain a masked autoencoder on a shard set."""
 
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pydantic.dataclasses
 import torch
-from pydantic import ConfigDict, Field, PositiveInt
+from pydantic import ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
 from hypersigma import inputs
 from hypersigma.backbones.sizes import SizeName
 from hypersigma.data import Inputs, scaling, tile_batches
 from hypersigma.heldout import HeldOut, held_out_errors, write_errors
-from hypersigma.loader import TileBatch
 from hypersigma.mae import Mae, MaeOutput, spatial_mae, spectral_mae
 from hypersigma.pictures import draw_reconstruction
 from hypersigma.runfolder import finished, run_identity, write_summary
 from hypersigma.train import Job, TrainConfig, fit, pick_device
-from storage.stream import ShardSet, open_shards, select
+from storage.nearby import cache_folder
+from storage.stream import Payloads, ShardSet, Stream, open_shards, select
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +33,8 @@ class PretrainConfig:
 
     run: Path
     """Folder of this run: checkpoints, logs, summary.json."""
-    shards: Path
-    """A folder that `hypersigma-data shards` wrote."""
+    shards: str
+    """What `hypersigma-data shards` wrote: a folder, or `s3://bucket/prefix`."""
     kind: Literal["spatial", "spectral"]
     """Whether patches or bands are the tokens."""
     size: SizeName
@@ -53,6 +53,10 @@ class PretrainConfig:
     """Per band by the training split's mean and standard deviation; false: stored / scale."""
     augment: bool = True
     """Flip and turn tiles."""
+    workers: NonNegativeInt = 0
+    """Processes that read; 0: a thread of the training one."""
+    cache_gb: NonNegativeFloat = 0
+    """Of a bucket's tiles, kept on this machine's disk in HYPERSIGMA_CACHE; 0: none."""
 
 
 def pretrain(config: PretrainConfig) -> dict[str, Any]:
@@ -74,10 +78,16 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
     init_blocks(model)
     model.to(device)
     tables = scaling(contracts, device)
-    held_out = HeldOut.of(shards, batch_size=config.train.batch_size, bands=config.bands)
+    held_out = HeldOut.of(
+        shards,
+        config.train.batch_size,
+        lambda rows, size, seed: _stream(config, shards, rows, batch_size=size, seed=seed),
+    )
     job = Job(
         model=model,
-        batches=lambda state: training_batches(config, shards, state),
+        batches=lambda state: tile_batches(
+            training_stream(config, shards), state, augment=config.augment, workers=config.workers
+        ),
         losses=lambda batch, rng: mae_losses(model, tables.inputs(batch), rng),
         evaluate=lambda: held_out.losses(
             lambda batch, rng: mae_losses(model, tables.inputs(batch), rng)
@@ -133,20 +143,23 @@ def mae_losses(model: Mae, batch: Inputs, rng: torch.Generator) -> dict[str, Ten
     return {"loss": out.loss, "loss_mean_spectrum": plain}
 
 
-def training_batches(
-    config: PretrainConfig, shards: ShardSet, state: dict[str, Any] | None
-) -> Iterator[tuple[TileBatch, dict[str, Any]]]:
-    """Yield the training split's batches from a stream state on.
+def training_stream(config: PretrainConfig, shards: ShardSet) -> Stream:
+    """Return the training split's stream.
 
     Raises:
         SchemaError: The training split has no full batch, or a sensor fewer bands than asked for.
     """
-    return tile_batches(
-        shards,
-        select(shards, split="train"),
-        state,
-        batch_size=config.train.batch_size,
-        bands=config.bands,
+    return _stream(
+        config, shards, select(shards, split="train"), batch_size=config.train.batch_size,
         seed=config.train.seed,
-        augment=config.augment,
+    )  # fmt: skip
+
+
+def _stream(
+    config: PretrainConfig, shards: ShardSet, rows: np.ndarray, *, batch_size: int, seed: int
+) -> Stream:
+    most = round(config.cache_gb * 1e9)
+    payloads = Payloads(cache_folder() / "payloads", most) if most else None
+    return Stream(
+        shards, rows, batch_size=batch_size, bands=config.bands, seed=seed, payloads=payloads
     )

@@ -21,7 +21,10 @@ logger = logging.getLogger(__name__)
 
 CONFIG_FILE = "config.json"
 SUMMARY_FILE = "summary.json"
-MAY_DIFFER = frozenset({"config.train.device", "config.train.log_every", "config.train.recompute"})
+MAY_DIFFER = frozenset(
+    f"config.{name}"
+    for name in ("train.device", "train.log_every", "train.recompute", "workers", "cache_gb")
+)
 """What a run that goes on may be told anew: it doesn't change what is computed."""
 DATA_KEYS = ("dataset", "version", "snapshot", "recipe_hash")
 """What of a manifest says which data a run saw."""

@@ -6,8 +6,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from storage.ranges import DamagedError
-from storage.schema import TILE_SIZE
+from storage.buffers import Buffers
+from storage.schema import TILE_SIZE, DamagedError
 from storage.windows import Windows
 
 
@@ -16,7 +16,7 @@ class Batch:
     """One rank's part of a global batch."""
 
     tiles: np.ndarray
-    """(sample, band, y, x) in the stored dtype."""
+    """(sample, band, y, x) in the stored dtype, or float32 [physical units] if scaled."""
 
     band_start: np.ndarray
     """First band of each sample's window (sample), counted from 0 in the sensor's list."""
@@ -58,10 +58,12 @@ class Samples:
     errors: list[DamagedError | None]
 
     @classmethod
-    def empty(cls, count: int, bands: int, dtype: np.dtype[Any], *, valid: bool) -> Self:
+    def empty(
+        cls, count: int, bands: int, dtype: np.dtype[Any], *, valid: bool, buffers: Buffers
+    ) -> Self:
         """Return room for `count` samples."""
         return cls(
-            tiles=np.empty((count, bands, TILE_SIZE, TILE_SIZE), dtype),
+            tiles=buffers.empty((count, bands, TILE_SIZE, TILE_SIZE), dtype),
             start=np.empty(count, np.int64),
             wavelength=np.empty((count, bands), np.float32),
             valid=np.empty((count, TILE_SIZE, TILE_SIZE), bool) if valid else None,
@@ -71,7 +73,13 @@ class Samples:
         )
 
     def read(
-        self, windows: Windows, places: np.ndarray, rows: np.ndarray, start: np.ndarray
+        self,
+        windows: Windows,
+        places: np.ndarray,
+        rows: np.ndarray,
+        start: np.ndarray,
+        *,
+        scaled: bool,
     ) -> None:
         """Read samples of one set to their places."""
         bands = self.tiles.shape[1]
@@ -79,7 +87,7 @@ class Samples:
         if self.valid is not None:
             self.valid[places] = windows.masks(rows)
         into = [self.tiles[place] for place in places]
-        errors = windows.read(rows.tolist(), start.tolist(), into)
+        errors = windows.read(rows.tolist(), start.tolist(), into, scaled=scaled)
         about = zip(places.tolist(), windows.spectra(rows), start.tolist(),
                     windows.names(rows), windows.sensor[rows].tolist(), errors,
                     strict=True)  # fmt: skip

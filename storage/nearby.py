@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from filelock import FileLock
 from obstore.exceptions import BaseError, NotFoundError
 
-from storage.ranges import connect
+from storage.requests import connect
 from storage.schema import SchemaError
 
 MAPPED_ROWS = 100_000

@@ -42,6 +42,10 @@ class SchemaError(ValueError):
     """Data that breaks the contract between two parts."""
 
 
+class DamagedError(SchemaError):
+    """Bytes of a set of shards that are missing or not what they were."""
+
+
 class SceneError(SchemaError):
     """A raw product, or a file of one, that is not what it should be.
 

@@ -17,9 +17,9 @@ from typing import Any, Self
 import numpy as np
 
 from storage.batches import Batch, Samples, too_many
+from storage.buffers import Buffers
 from storage.payloads import Payloads
-from storage.ranges import DamagedError
-from storage.schema import TILE_SIZE, SchemaError
+from storage.schema import TILE_SIZE, DamagedError, SchemaError
 from storage.sequence import Draws, Ends, Order, Source, Steps, order, packed, unpacked
 from storage.sequence import Sequence as Epochs
 from storage.shardset import ShardSet, open_shards, select
@@ -61,6 +61,8 @@ class Stream:
         weights: Of several sets, see `storage.sequence.Sequence`.
         ends: `drop` or `pad`, see `storage.sequence.Steps`.
         valid: Give the store's masks, too.
+        scaled: Give float32, stored / scale, NaN where there is no measurement; else the stored
+            dtype, which is less to move and is soon scaled on a device.
         verify: Compare what is read with the sets' checksums.
         damaged: Tiles that may be damaged before the stream stops.
         payloads: Keeps what comes from a bucket on disk; None: nothing is kept.
@@ -87,6 +89,7 @@ class Stream:
         weights: Sequence[float] | None = None,
         ends: Ends = "drop",
         valid: bool = False,
+        scaled: bool = False,
         verify: bool = True,
         damaged: int = DAMAGED,
         payloads: Payloads | None = None,
@@ -100,7 +103,8 @@ class Stream:
         self._windows = [Windows(one, payloads, verify=verify, valid=valid) for one in sets]
         self._rows = [np.asarray(some, np.int64) for some in chosen]
         pairs = list(zip(self._windows, self._rows, strict=True))
-        self.bands, self.dtype = common_window(pairs, bands)
+        self.bands, stored = common_window(pairs, bands)
+        self.dtype, self._scaled = np.dtype(np.float32) if scaled else stored, scaled
         self._how = (seed, order, window, weights)
         self._epochs = self._sequence()
         self._steps = Steps(self._epochs.length, batch_size, world, ends)
@@ -110,6 +114,7 @@ class Stream:
         self.damaged, self._valid = damaged, valid
         self._worker, self._workers, self._turn = 0, 1, 0
         self._draws: tuple[int, Draws] | None = None
+        self._buffers = Buffers()
 
     @property
     def steps_per_epoch(self) -> int:
@@ -181,7 +186,8 @@ class Stream:
         sources = [Source(rows, windows.shard[rows]) for windows, rows in pairs]
         return Epochs(sources, *self._how)
 
-    def _epoch(self, number: int) -> Draws:
+    def draws(self, number: int) -> Draws:
+        """Return an epoch over all ranks, counted from 0."""
         if self._draws is None or self._draws[0] != number:
             self._draws = None  # or two epochs would be in memory
             self._draws = (number, self._epochs.draws(number))
@@ -189,13 +195,15 @@ class Stream:
 
     def _read(self, epoch: int, position: int) -> Batch:
         places, padding = self._steps.places(position, self.rank)
-        draws = self._epoch(epoch)
+        draws = self.draws(epoch)
         source, rows, passes = (a[places] for a in (draws.source, draws.row, draws.epoch))
-        got = Samples.empty(len(rows), self.bands, self.dtype, valid=self._valid)
+        got = Samples.empty(
+            len(rows), self.bands, self.dtype, valid=self._valid, buffers=self._buffers
+        )
         for number in np.unique(source).tolist():
             mine = np.flatnonzero(source == number)
             start = self._starts(number, rows[mine], passes[mine])
-            got.read(self._windows[number], mine, rows[mine], start)
+            got.read(self._windows[number], mine, rows[mine], start, scaled=self._scaled)
         good = np.array([error is None for error in got.errors])
         damaged = self._count(got)
         kept = got if not damaged else got.take(np.flatnonzero(good))

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 
 import numpy as np
 import psutil
@@ -60,10 +61,10 @@ def test_tiles_and_masks_are_turned_alike_and_the_same_after_a_resume(shards):
         again = take(loader, 3)
     kinds = set()
     for batch, flat in zip(turned, plain, strict=True):
-        for number, tile in enumerate(torch.from_numpy(flat.tiles)):
-            same = [k for k in range(8) if torch.equal(turn(tile, k), batch.stored[number])]
-            mask = torch.from_numpy(flat.valid[number])
-            assert any(torch.equal(turn(mask, k), batch.valid[number]) for k in same)
+        for number, (tile, mask) in enumerate(zip(flat.tiles, flat.valid, strict=True)):
+            stored, valid = batch.stored[number].numpy(), batch.valid[number].numpy()
+            same = [k for k in range(8) if np.array_equal(turn(tile, k), stored)]
+            assert any(np.array_equal(turn(mask, k), valid) for k in same)
             kinds.update(same)
     assert len(kinds) > 4
     for a, b in zip(again, turned[3:], strict=True):
@@ -146,6 +147,24 @@ if __name__ == "__main__":
             if epoch in (1, 7):
                 print(used())
 """
+
+
+def test_closing_lets_go_of_all_batches_at_once(shards):
+    loader = TileLoader(stream(shards), workers=1, method="fork")
+    next(loader)
+    running = weakref.ref(loader._running)
+    loader.close()
+    # What a thread would still have when Python ends, it would destroy then, and Python with it.
+    assert running() is None
+
+
+def test_workers_share_what_they_import(shards):
+    with TileLoader(stream(shards), workers=2) as loader:
+        next(loader)
+        found = multiprocessing.active_children()
+        own = [psutil.Process(worker.pid).memory_full_info().uss for worker in found]
+    assert len(own) == 2
+    assert max(own) < 150e6  # torch alone has more
 
 
 def leftovers():

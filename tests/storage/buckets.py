@@ -9,7 +9,7 @@ ROOT = "s3://bucket/set"
 
 
 class Bucket:
-    """What `storage.ranges` asks instead of a server.
+    """What `storage.requests` asks instead of a server.
 
     Args:
         folder: Whose files are its objects.
@@ -45,6 +45,6 @@ class Bucket:
 
 def stub(monkeypatch, bucket):
     """Let all readers see a bucket at ROOT."""
-    monkeypatch.setattr("storage.ranges.files_at", lambda _: bucket.store)
-    monkeypatch.setattr("storage.ranges.get_range_async", bucket.get_range_async)
-    monkeypatch.setattr("storage.ranges._PAUSE", 0.001)
+    monkeypatch.setattr("storage.requests.files_at", lambda _: bucket.store)
+    monkeypatch.setattr("storage.requests.get_range_async", bucket.get_range_async)
+    monkeypatch.setattr("storage.requests._PAUSE", 0.001)

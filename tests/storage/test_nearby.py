@@ -11,17 +11,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from storage.frames import checksum
 from storage.nearby import mapped_table
 from storage.schema import SchemaError
 from storage.sequence import packed, unpacked
 from storage.stream import Stream, open_shards, select
-from tests.storage.sets import described, make_set
+from tests.storage.sets import make_large_set, make_set
 from tests.storage.tiles import make_tiles
 
 TILES, BANDS = 300_000, 2
-LENGTH = BANDS * 8192
-SENSORS = ["hyperion", "ahsi", "enmap"]
 
 
 @pytest.fixture(autouse=True)
@@ -31,47 +28,8 @@ def _cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def large(tmp_path):
-    """A set of 300,000 tiles of zeros, whose files are holes."""
-    out = tmp_path / "large"
-    (out / "train").mkdir(parents=True)
-    number = np.arange(TILES)
-    codes = pa.array(number * 3 // TILES, pa.int32())
-    columns = {
-        "tile_id": [f"scene-{n // 300:05d}_r{n % 300}_c0" for n in range(TILES)],
-        "sensor": pa.DictionaryArray.from_arrays(codes, SENSORS),
-        "split": pa.array(["train"] * TILES).dictionary_encode(),
-        "shard": pa.array(["train/hyperion-000000.tar"] * TILES).dictionary_encode(),
-        "offset": 1000 + number * LENGTH,
-        "length": np.full(TILES, LENGTH),
-        "spectral": np.zeros(TILES, np.int16),
-        **{f"quality{n}": np.random.default_rng(n).random(TILES, np.float32) for n in range(20)},
-    }
-    pq.write_table(pa.table(columns), out / "index.parquet")
-    shard = out / "train" / "hyperion-000000.tar"
-    hole(shard, 1000 + TILES * LENGTH)
-    np.save(out / "checksums.npy", np.full((TILES, BANDS), checksum(bytes(8192)), np.uint32))
-    np.save(out / "masks.npy", np.zeros((TILES, 512), np.uint8))
-    entry = {"band": [1, 2], "dtype": "int16"}
-    manifest = {
-        "schema": "hypersigma-shards/1",
-        "tiles": TILES,
-        "splits": {"train": TILES},
-        "sensors": dict.fromkeys(SENSORS, entry),
-        "spectral": [{"wavelength": [400.0, 500.0]}],
-        "shards": [{"name": "train/hyperion-000000.tar", "bytes": shard.stat().st_size,
-                    "sha256": "", "samples": TILES}],
-        "options": {"codec": "none"},
-        "index": described(out, "index.parquet"),
-        "checksums": described(out, "checksums.npy"),
-        "masks": described(out, "masks.npy"),
-    }  # fmt: skip
-    (out / "manifest.json").write_text(json.dumps(manifest))
-    return out
-
-
-def hole(path, size):
-    with path.open("wb") as file:
-        file.truncate(size)
+    """A set of 300,000 tiles of zeros."""
+    return make_large_set(tmp_path / "large", TILES, BANDS)
 
 
 def private_bytes():

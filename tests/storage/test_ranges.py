@@ -57,7 +57,7 @@ def test_a_bucket_gives_the_batches_of_the_folder(local, bucket):
 
 
 def test_requests_run_beside_each_other_but_not_too_many(bucket, monkeypatch):
-    monkeypatch.setattr("storage.ranges.CONCURRENCY", 5)
+    monkeypatch.setattr("storage.requests.CONCURRENCY", 5)
     with stream(open_shards(ROOT), batch_size=20) as remote:
         take(remote, 2)
     assert bucket.most == 5
@@ -187,7 +187,7 @@ async def hang(*_, **__):
 
 if __name__ == "__main__":
     begin()
-    patch.setattr("storage.ranges.get_range_async", hang)
+    patch.setattr("storage.requests.get_range_async", hang)
     if sys.argv[2] == "stream":
         next(stream())
     else:

@@ -240,3 +240,35 @@ def test_a_stream_travels_to_another_process(shards):
     next(stream)
     copy = pickle.loads(pickle.dumps(stream))  # noqa: S301
     np.testing.assert_array_equal(next(copy).tiles, next(stream).tiles)
+
+
+@pytest.mark.parametrize("options", [{}, {"codec": "zstd"}, {"dtype": "float32"}])
+def test_scaled_batches_are_physical_values_and_nan_without_a_measurement(tmp_path, options):
+    scene = make_tiles("a", 12)
+    scene.tiles[3, 1, 5, 6] = -32767
+    shards = make_set(tmp_path, scene, **options)
+    how = {"batch_size": 4, "bands": 3, "seed": 5}
+    plain, scaled = (Stream(shards, select(shards), **how, scaled=one) for one in (False, True))
+    gaps = 0
+    for _ in range(plain.steps_per_epoch):
+        stored, found = next(plain), next(scaled)
+        assert found.tiles.dtype == scaled.dtype == np.float32
+        assert found.tile_ids == stored.tile_ids
+        expected = stored.tiles / np.float32(4000)
+        if stored.tiles.dtype == np.int16:
+            nothing = (stored.tiles == 0) | (stored.tiles == -32767)
+            gaps += nothing.sum()
+            expected[nothing] = np.nan
+        np.testing.assert_allclose(found.tiles, expected, rtol=1e-6)
+    assert gaps > 3 or "dtype" in options
+
+
+def test_a_batch_that_is_held_keeps_its_pixels(tmp_path):
+    shards = make_set(tmp_path, make_tiles("a", 12))
+    batches = Stream(shards, select(shards), batch_size=4, bands=2, seed=5)
+    held, copies = [], []
+    for _ in range(6):
+        batch = next(batches)
+        held.append(batch.tiles[1:, :, 3])
+        copies.append(batch.tiles[1:, :, 3].copy())
+    np.testing.assert_array_equal(held, copies)

@@ -141,7 +141,7 @@ def pretraining(world, tmp_path):
         train = {"steps": 6, "batch_size": 2, "eval_every": 3, "device": "cpu"}
         train |= changes.pop("train", {})
         raw = {
-            "run": tmp_path / run, "shards": world.shards, "kind": "spatial", "size": "tiny",
+            "run": tmp_path / run, "shards": str(world.shards), "kind": "spatial", "size": "tiny",
             "bands": 16, "train": train, **changes,
         }  # fmt: skip
         return configs.check(PretrainConfig, raw, where="test")

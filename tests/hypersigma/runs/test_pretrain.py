@@ -1,7 +1,9 @@
 """Pretraining: learning, held-out loss, exact resume, refusals."""
 
 import json
+import multiprocessing
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from hypersigma.pretrain import pretrain
 from hypersigma.runfolder import TrainError
 from hypersigma.runlog import read_metrics
 from storage.schema import SchemaError
-from storage.stream import open_shards, read_tile, select
+from storage.stream import Stream, open_shards, read_tile, select
 
 from .conftest import BANDS
 
@@ -90,7 +92,8 @@ def test_plain_scaling_is_stored_over_scale(world):
     shards = open_shards(world.shards)
     contracts = inputs.from_manifest(shards.manifest, standardize=False)
     rows = select(shards, split="train")
-    batch, _ = next(tile_batches(shards, rows, None, batch_size=3, bands=5, seed=0, augment=False))
+    stream = Stream(shards, rows, batch_size=3, bands=5, seed=0)
+    batch, _ = next(tile_batches(stream, None, augment=False))
     got = scaling(contracts, torch.device("cpu")).inputs(batch)
     expected = np.nan_to_num(batch.stored.numpy())  # scale is 1
     np.testing.assert_array_equal(got.x.numpy(), expected)
@@ -138,6 +141,22 @@ def test_goes_on_as_if_never_stopped(pretraining, monkeypatch, kind):
         expected = [record[name] for record in read_metrics(whole.run)]
         assert [record[name] for record in read_metrics(cut.run)] == expected
     assert _weights(whole.run) == _weights(cut.run)
+
+
+def test_workers_change_nothing_and_end_with_the_run(pretraining):
+    alone, helped = pretraining("alone"), pretraining("helped", workers=1)
+    summary = pretrain(alone)
+    assert pretrain(helped)["last_loss"] == summary["last_loss"]
+    assert _weights(alone.run) == _weights(helped.run)
+    deadline = time.monotonic() + 30
+    while multiprocessing.active_children() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert multiprocessing.active_children() == []
+
+
+def test_workers_may_change_on_the_way(pretraining):
+    pretrain(pretraining())
+    pretrain(pretraining(workers=2, cache_gb=1))
 
 
 def test_skips_a_torn_checkpoint(pretraining, caplog):
@@ -234,7 +253,7 @@ def test_refuses_shards_without_a_manifest(pretraining, world, tmp_path):
     shutil.copytree(world.shards, tmp_path / "cut")
     (tmp_path / "cut" / "manifest.json").unlink()
     with pytest.raises(SchemaError, match=r"has no manifest\.json"):
-        pretrain(pretraining(shards=tmp_path / "cut"))
+        pretrain(pretraining(shards=str(tmp_path / "cut")))
 
 
 def _die_in_step(monkeypatch, step):
