@@ -221,12 +221,17 @@ def test_ctrl_c_and_a_kill_end_all_processes_and_leave_nothing(shards, tmp_path,
         [sys.executable, tmp_path / "run.py", shards.root, method],
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": "."},
         start_new_session=True,
+        # A shell's background jobs ignore Ctrl-C, and so would all that they start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:  # fmt: skip
         assert process.stdout.readline() == b"going\n"
         family = psutil.Process(process.pid).children(recursive=True)
         assert len(family) >= 2
         os.killpg(process.pid, how) if how == signal.SIGINT else process.kill()
-        process.wait(timeout=10)
+        try:
+            process.wait(timeout=10)
+        finally:
+            process.kill()  # or a test that fails would wait for ever
     _, alive = psutil.wait_procs(family, timeout=5)
     assert not alive
     assert leftovers() == before

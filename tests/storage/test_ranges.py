@@ -207,6 +207,8 @@ def test_ctrl_c_ends_it_while_requests_hang(local, tmp_path, reader):
     with subprocess.Popen(
         [sys.executable, tmp_path / "run.py", local.root, reader], env=environment(tmp_path),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        # A shell's background jobs ignore Ctrl-C, and so would all that they start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:  # fmt: skip
         try:
             assert process.stdout.readline() == b"asked\n"
