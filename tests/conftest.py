@@ -9,6 +9,7 @@ APART = {"test_docs.py"}
 """Files whose tests share nothing and take long."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     for item in items:

@@ -176,9 +176,9 @@ def test_a_killed_worker_is_told_within_seconds_and_leaves_nothing(shards):
     with TileLoader(stream(shards), workers=2, method="spawn", most=1) as loader:
         take(loader, 3)
         victim = multiprocessing.active_children()[0]
-        os.kill(victim.pid, signal.SIGKILL)
         began = time.monotonic()
-        with pytest.raises(RuntimeError, match=f"{victim.pid}"):
+        with pytest.raises(RuntimeError, match=f"{victim.pid}"):  # torch may tell at any moment
+            os.kill(victim.pid, signal.SIGKILL)
             take(loader, 1000)
         assert time.monotonic() - began < 10
     assert multiprocessing.active_children() == []

@@ -31,8 +31,8 @@ def runs(world, tmp_path_factory):
     root = tmp_path_factory.mktemp("runs")
     for kind in KINDS:
         raw = {
-            "run": root / kind, "shards": world.shards, "kind": kind, "size": "tiny", "bands": 16,
-            "train": {"steps": 2, "batch_size": 2, "device": "cpu"},
+            "run": root / kind, "shards": str(world.shards), "kind": kind, "size": "tiny",
+            "bands": 16, "train": {"steps": 2, "batch_size": 2, "device": "cpu"},
         }  # fmt: skip
         pretrain(configs.check(PretrainConfig, raw, where="test"))
     raw = {
