@@ -142,6 +142,14 @@ def test_numbers_in_braces_are_files(tmp_path):
     assert [entry.source for entry in found] == ["s-009.tar", "s-010.tar", "s-011.tar"]
     with pytest.raises(FileNotFoundError, match="s-012"):
         listed(tmp_path / "s-{009..012}.tar")
+    with pytest.raises(FileNotFoundError, match="s-012"):
+        listed(tmp_path / "s-{009..999999999999}.tar")
+
+
+@pytest.mark.parametrize(("given", "words"), [("", "an empty name"), ("s-{9..1}.tar", "that grow")])
+def test_what_names_nothing_is_refused(given, words):
+    with pytest.raises(ValueError, match=words):
+        listed(given)
 
 
 def test_a_file_is_listed_once(tmp_path):
