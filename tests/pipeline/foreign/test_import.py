@@ -115,8 +115,8 @@ def test_the_stream_reads_it(made):
 
 def test_a_model_is_pretrained_on_it(made, tmp_path):
     train = {"steps": 2, "batch_size": 2, "device": "cpu"}
-    raw = {"run": tmp_path / "run", "shards": made, "kind": "spatial", "size": "tiny", "bands": 16,
-           "train": train}  # fmt: skip
+    raw = {"run": tmp_path / "run", "shards": str(made), "kind": "spatial", "size": "tiny",
+           "bands": 16, "train": train}  # fmt: skip
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
