@@ -2,6 +2,7 @@
 
 import os
 import re
+import stat
 import tarfile
 from collections import Counter
 from collections.abc import Iterator
@@ -55,6 +56,8 @@ class Sources:
                 suffix = file.suffix.lower()
                 if file.is_symlink() and file.is_dir():
                     yield Rejected(name, "link", "expected files and folders, got a linked folder")
+                elif suffix in (".tar", *_ARRAYS) and _leads_nowhere(file):
+                    yield Rejected(name, "link", "expected a file, got a pipe or a link to nothing")
                 elif suffix == ".tar":
                     yield from self._members(file, name)
                 elif suffix in _ARRAYS:
@@ -139,6 +142,17 @@ def _files(folder: Path) -> Iterator[Path]:
         linked = [name for name in folders if Path(top, name).is_symlink()]
         for name in sorted([*files, *linked]):
             yield Path(top, name)
+
+
+def _leads_nowhere(file: Path) -> bool:
+    """Say whether it can never be read: a pipe would be waited for without end.
+
+    Raises:
+        FileNotFoundError: It is gone since it was listed.
+    """
+    if file.is_symlink() and not file.exists():
+        return True
+    return not stat.S_ISREG(file.stat().st_mode)
 
 
 def _numbered(text: str) -> Iterator[str]:
