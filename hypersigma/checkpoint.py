@@ -114,7 +114,9 @@ def open_whole(folder: Path) -> Checkpoint:
         state = json.loads((folder / name).read_text(encoding="utf-8"))
         # These, whatever it names: a file that it does not tell of is not known to be whole.
         files = {each: state["files"][each] for each in (MODEL_FILE, beside)}
-        schema, _, _, _ = (state[each] for each in ("schema", "step", "task", "config"))
+        schema = state["schema"]
+        if is_export(folder):
+            _ = state["step"], state["task"], state["config"]["standardize"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
             f"{folder}: expected a checkpoint with a readable {name}, got {error!r}"
