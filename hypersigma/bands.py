@@ -46,7 +46,7 @@ def map_bands(seen: Sequence[Sequence[float]], count: int, data: Sequence[float]
         return BandMap(torch.eye(count), "")
     # Platforms of one sensor differ by less than this, windows that slide by more.
     slides = bool((_distance(windows_WK, windows_WK[0]) > _step(windows_WK[0]) / 2).any())
-    if slides and len(data_N) > 1:
+    if slides and count > 1 and data_N[0] != data_N[-1]:
         matrix_KN = band_matrix(_places(windows_WK).mean(0), _places(data_N[None])[0])
         how = f"by their place in the window (seen in windows of {count} anywhere)"
     else:

@@ -109,10 +109,14 @@ def open_whole(folder: Path) -> Checkpoint:
         CheckpointError: A file is missing, cut short or changed.
     """
     name = EXPORT_FILE if is_export(folder) else STATE_FILE
+    beside = SPECTRAL_FILE if is_export(folder) else OPTIMIZER_FILE
     try:
         state = json.loads((folder / name).read_text(encoding="utf-8"))
-        files = state["files"]
+        # These, whatever it names: a file that it does not tell of is not known to be whole.
+        files = {each: state["files"][each] for each in (MODEL_FILE, beside)}
         schema = state["schema"]
+        if is_export(folder):
+            _ = state["step"], state["task"], state["config"]["standardize"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
             f"{folder}: expected a checkpoint with a readable {name}, got {error!r}"

@@ -15,6 +15,7 @@ import safetensors.torch
 from torch import Tensor
 
 from hypersigma import checkpoint, inputs
+from hypersigma.backbones.loading import is_decoder
 from hypersigma.checkpoint import EXPORT_FILE, MODEL_FILE, SPECTRAL_FILE, Checkpoint
 from hypersigma.runfolder import TrainError
 
@@ -25,7 +26,6 @@ PATHS = ("run", "shards", "labels", "pretrained")
 """Keys of configs that mean nothing elsewhere."""
 SPECTRAL_SCHEMA = 1
 CARD_FILE = "README.md"
-DECODER = ("decoder_", "mask_token")
 
 
 def export(run: Path, out: Path, what: What | None = None) -> dict[str, Any]:
@@ -55,7 +55,8 @@ def export(run: Path, out: Path, what: What | None = None) -> dict[str, Any]:
     spectral = {
         "schema": SPECTRAL_SCHEMA, "sensors": found.state["spectral"], "data": found.state["data"],
     }  # fmt: skip
-    with checkpoint.whole_folder(out) as folder:
+    # A link stays one, and `.` has a name.
+    with checkpoint.whole_folder(out.resolve()) as folder:
         safetensors.torch.save_file(weights, folder / MODEL_FILE, metadata={"format": "pt"})
         (folder / SPECTRAL_FILE).write_text(json.dumps(spectral, indent=1), encoding="utf-8")
         # Safetensors makes files for their owner alone.
@@ -148,7 +149,7 @@ def _encoder(weights: Mapping[str, Tensor], kind: str) -> dict[str, Tensor]:
     """Return an encoder's part of the weights of an autoencoder, or of a classifier."""
     prefix = f"{kind}."
     own = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
-    return own or {k: v for k, v in weights.items() if not k.startswith(DECODER)}
+    return own or {k: v for k, v in weights.items() if not is_decoder(k)}
 
 
 def _built_from(weights: Mapping[str, Tensor]) -> dict[str, int]:

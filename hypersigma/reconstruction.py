@@ -40,7 +40,8 @@ def token_statistics(values_BLV: Tensor, valid_BLP: Tensor) -> tuple[Tensor, Ten
 
 def nearest_visible(values_BLV: Tensor, mask_BL: Tensor, places_BLd: Tensor) -> Tensor:
     """Return for each token the values (B, L, V) of the visible one whose place is nearest."""
-    distance_BLL = torch.cdist(places_BLd, places_BLd)
+    # By a product of matrices, squares of wavelengths would drown distances of less than 1 nm.
+    distance_BLL = torch.cdist(places_BLd, places_BLd, compute_mode="donot_use_mm_for_euclid_dist")
     distance_BLL = distance_BLL.masked_fill(mask_BL[:, None, :], torch.inf)
     return take(values_BLV, distance_BLL.argmin(2))
 

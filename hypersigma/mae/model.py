@@ -146,11 +146,14 @@ class Mae(nn.Module):
         latent_BKD = self.encode(masking.take(values_BLV, keep_BK), keep_BK, wavelength_BC)
         places = hidden_BM if hidden_only else None
         prediction_BMV = self.decode(latent_BKD, keep_BK, wavelength_BC, places)
+        target_BMV, valid_BMP = _taken(values_BLV, places), self._valid(valid_BHW, mask_BL, places)
         if self.config.anchor:
             weight_BLL = interpolation(mask_BL, self.places(wavelength_BC, mask_BL)[..., 0])
-            guess_BMV = _taken(weight_BLL, places) @ values_BLV
-            prediction_BMV = prediction_BMV + self._anchor(guess_BMV)
-        target_BMV, valid_BMP = _taken(values_BLV, places), self._valid(valid_BHW, mask_BL, places)
+            weight_BML = _taken(weight_BLL, places)
+            # In float32 whatever the blocks compute in: what is left to learn may be a hundredth.
+            with torch.autocast(values_BLV.device.type, enabled=False):
+                guess_BMV = self._anchor(weight_BML @ values_BLV.float(), valid_BMP)
+            prediction_BMV = prediction_BMV.float() + guess_BMV
         mean, spread = None, None
         if self.config.norm_pix:
             mean, spread = token_statistics(target_BMV, valid_BMP)
@@ -205,11 +208,11 @@ class Mae(nn.Module):
             x_BCHW = x_BCHW.masked_fill(~valid_BHW[:, None], 0)
         return self.patchify(x_BCHW)
 
-    def _anchor(self, values_BMV: Tensor) -> Tensor:
+    def _anchor(self, values_BMV: Tensor, valid_BMP: Tensor) -> Tensor:
         if not self.config.norm_pix:
             return values_BMV
         # By its own statistics: those of the target are hidden.
-        mean, spread = token_statistics(values_BMV, torch.ones_like(values_BMV[..., :1]))
+        mean, spread = token_statistics(values_BMV, valid_BMP)
         return (values_BMV - mean) / spread
 
     def _valid(self, valid_BHW: Tensor | None, mask_BL: Tensor, places_BM: Tensor | None) -> Tensor:

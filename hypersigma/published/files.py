@@ -6,6 +6,7 @@ What is not tensors in a known wrapping is refused, in words.
 import argparse
 import pickle
 import re
+import struct
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +22,13 @@ WRAPPERS = ("model", "state_dict", "net")
 
 PARALLEL = "module."
 """What `DataParallel` puts before every name."""
+
+
+_DAMAGED = (
+    RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, AssertionError,
+    MemoryError, struct.error, zipfile.BadZipFile,
+)  # fmt: skip
+"""What torch raises on bytes that it did not write, beside `UnpicklingError`."""
 
 
 class WeightsError(ValueError):
@@ -58,9 +66,14 @@ def state_dict_of(content: Any) -> dict[str, Tensor]:
     if not isinstance(content, Mapping):
         raise WeightsError(f"expected a state dict, got a {type(content).__name__}")
     for wrapper in WRAPPERS:
-        if isinstance(content.get(wrapper), Mapping):
-            return state_dict_of(content[wrapper])
-    others = [str(name) for name, value in content.items() if not isinstance(value, Tensor)]
+        within = content.get(wrapper)
+        if isinstance(within, Mapping) and within is not content:
+            return state_dict_of(within)
+    others = [
+        str(name)
+        for name, value in content.items()
+        if not (isinstance(name, str) and isinstance(value, Tensor))
+    ]
     if others or not content:
         raise WeightsError(
             f"expected tensors by name, or a dict that holds them as {', '.join(WRAPPERS)}; "
@@ -73,14 +86,14 @@ def state_dict_of(content: Any) -> dict[str, Tensor]:
 
 
 def _load(path: Path) -> Any:
-    mapped = zipfile.is_zipfile(path)
     try:
+        mapped = zipfile.is_zipfile(path)
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         raise WeightsError(_why_refused(error)) from error
-    except (RuntimeError, EOFError) as error:
-        raise WeightsError(f"expected a whole file that torch.save wrote, got {error}") from error
+    except _DAMAGED as error:
+        raise WeightsError(f"expected a whole file that torch.save wrote, got {error!r}") from error
 
 
 def _why_refused(error: pickle.UnpicklingError) -> str:

@@ -1,6 +1,7 @@
 """`hypersigma-data import`: shards of tiles that somebody else cut."""
 
 import logging
+import math
 import re
 from typing import Annotated, Literal
 
@@ -97,8 +98,8 @@ def import_(
     size = None if shard_bytes is None else byte_count(shard_bytes)
     if tiles_per_shard is not None and size is not None:
         raise typer.BadParameter("expected --tiles-per-shard or --shard-bytes, got both")
-    if scale is not None and not scale > 0:
-        raise typer.BadParameter(f"--scale must be greater than 0, got {scale}")
+    if scale is not None and not 0 < scale < math.inf:
+        raise typer.BadParameter(f"--scale must be a number greater than 0, got {scale}")
     # SciPy takes a while to load: not before it is needed.
     from pipeline.foreign import ImportOptions, Naming, import_tiles
 

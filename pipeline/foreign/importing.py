@@ -13,11 +13,12 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.foreign.arrays import UnfitError, stored
-from pipeline.foreign.listing import open_sources
+from pipeline.foreign.listing import Sources, open_sources
 from pipeline.foreign.names import plain_name
 from pipeline.foreign.plan import Naming, list_tiles
 from pipeline.foreign.tiles import ForeignTiles
 from pipeline.sensors import SENSORS, BandList, band_list
+from storage.places import Folder, place_of
 from storage.schema import SchemaError
 from storage.shardimports import Foreign, write_import
 from storage.shardoptions import ShardOptions
@@ -78,8 +79,8 @@ def import_tiles(
         The manifest.
 
     Raises:
-        SchemaError: No input can be taken, or those that were looked at first are not what the
-            options say.
+        SchemaError: No input can be taken, those that were looked at first are not what the
+            options say, or `out` is in a folder that is looked through.
         KeyError: No such sensor or list of bands.
     """
     options = options or ImportOptions()
@@ -87,6 +88,7 @@ def import_tiles(
     if options.naming.sensor is not None:
         band_list(options.naming.sensor, options.bands)
     sources = open_sources(given, options.member)
+    _refuse_inside(out, sources)
     table, rejected = list_tiles(sources, options.naming)
     if not len(table):
         raise SchemaError(_nothing(given, rejected, sources.ignored))
@@ -112,6 +114,20 @@ def import_tiles(
         replace(tiles, dtypes=dtypes), foreign, out, options=shards, jobs=jobs,
         progress=progress, told=told,
     )  # fmt: skip
+
+
+def _refuse_inside(out: Path | str, sources: Sources) -> None:
+    """Refuse to write where a run that goes on would take its own shards for inputs."""
+    place = place_of(out)
+    if not isinstance(place, Folder):
+        return
+    folder = place.root.resolve()
+    for path in sources.paths:
+        if path == folder or path in folder.parents:
+            raise SchemaError(
+                f"{out} must not lie in what is imported, got {path}; name a folder elsewhere, or "
+                "the folders in it that hold tiles"
+            )
 
 
 def _dtype(

@@ -2,6 +2,7 @@
 
 import os
 import re
+import stat
 import tarfile
 from collections import Counter
 from collections.abc import Iterator
@@ -55,6 +56,8 @@ class Sources:
                 suffix = file.suffix.lower()
                 if file.is_symlink() and file.is_dir():
                     yield Rejected(name, "link", "expected files and folders, got a linked folder")
+                elif suffix in (".tar", *_ARRAYS) and _leads_nowhere(file):
+                    yield Rejected(name, "link", "expected a file, got a pipe or a link to nothing")
                 elif suffix == ".tar":
                     yield from self._members(file, name)
                 elif suffix in _ARRAYS:
@@ -102,16 +105,17 @@ def open_sources(given: list[str], member: str | None = None) -> Sources:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: A file that is none of `.mat`, `.npy` and `.tar`.
+        ValueError: A file that is none of `.mat`, `.npy` and `.tar`, or no name at all.
     """
-    paths = [Path(name) for text in given for name in _numbered(text)]
-    for path in paths:
+    paths = []
+    for path in (Path(name) for text in given for name in _numbered(text)):
         if not path.exists():
             raise FileNotFoundError(f"{path}: expected a folder, a tar file or an array, got none")
         if path.is_file() and path.suffix.lower() not in (*_ARRAYS, ".tar"):
             raise ValueError(
                 f"{path}: expected .tar, .mat or .npy, or a folder of them; unpack other archives"
             )
+        paths.append(path)
     paths = [path.resolve() for path in paths]
     folders = {path for path in paths if path.is_dir()}
     paths = [path for path in dict.fromkeys(paths) if not folders & set(path.parents)]
@@ -140,12 +144,27 @@ def _files(folder: Path) -> Iterator[Path]:
             yield Path(top, name)
 
 
+def _leads_nowhere(file: Path) -> bool:
+    """Say whether it can never be read: a pipe would be waited for without end.
+
+    Raises:
+        FileNotFoundError: It is gone since it was listed.
+    """
+    if file.is_symlink() and not file.exists():
+        return True
+    return not stat.S_ISREG(file.stat().st_mode)
+
+
 def _numbered(text: str) -> Iterator[str]:
+    if not text:
+        raise ValueError("expected a folder or a file, got an empty name; . is this folder")
     found = _RANGE.search(text)
     if found is None:
         yield text
         return
     first, last = found[1], found[2]
+    if int(last) < int(first):
+        raise ValueError(f"{text}: expected numbers that grow, got {found[0]}")
     for number in range(int(first), int(last) + 1):
         yield from _numbered(f"{text[: found.start()]}{number:0{len(first)}d}{text[found.end() :]}")
 

@@ -103,7 +103,7 @@ def _unique(names: pa.Array, table: pa.Table) -> pa.Array:
         return names
     own = names.to_pylist()
     for at in twice.tolist():
-        place = f"{table['source'][at]}:{table['member'][at]}"
+        place = f"{table['source'][at]}:{table['member'][at]}:{table['source_offset'][at]}"
         own[at] = f"{own[at][: LONGEST_ID - 9]}-{_hash(place) >> 32:08x}"
     names = pa.array(own, names.type)
     if len(_repeated(names)):

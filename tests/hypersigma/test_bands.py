@@ -159,3 +159,11 @@ def test_mixed_spectra_leave_out_what_is_no_measurement():
     assert mixed[:, 0, 0].tolist() == [15.0, 27.5]
     assert mixed[0, 1, 0] == 40  # half of it was measured
     assert mixed[1, 1, 0].isnan()
+
+
+def test_a_model_of_one_band_and_data_of_one_wavelength_have_no_window_to_place_in():
+    seen = [np.linspace(400, 2500, 50)]
+    for count, data in ((1, [1400.0, 1450.0, 1500.0]), (10, [1450.0, 1450.0])):
+        matrix = map_bands(seen, count, data).matrix
+        assert matrix.isfinite().all()
+        assert matrix.any()

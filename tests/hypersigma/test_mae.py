@@ -288,3 +288,17 @@ def test_taken_tokens_go_back_to_their_places():
         rest = [i for i in range(7) if i not in kept]
         assert torch.equal(full[sample, kept], x[sample, kept])
         assert (full[sample, rest] == 9).all()
+
+
+@pytest.mark.parametrize("norm_pix", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_anchor_is_exact_where_bands_differ_by_a_line_alone(norm_pix, dtype):
+    model = small(spectral_mae, anchor=True, norm_pix=norm_pix)
+    torch.nn.init.zeros_(model.decoder_pred.bias)
+    x, wavelength = images()
+    valid = torch.ones(2, SIDE, SIDE, dtype=torch.bool)
+    valid[1, :, :5] = False
+    same = 5 + x[:, :1].expand_as(x)
+    with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+        out = model(same, wavelength, valid_BHW=valid, generator=torch.Generator().manual_seed(0))
+    assert out.loss < 1e-10

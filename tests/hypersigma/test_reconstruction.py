@@ -39,6 +39,13 @@ def test_the_nearest_visible_token_is_taken_whole():
     assert found[0, :, 0].tolist() == [2, 2, 2, 8, 8]
 
 
+def test_the_nearest_of_bands_that_lie_close_is_the_visible_one_itself():
+    place = torch.arange(175.0)[None, :, None] / 8 + 2400
+    values = torch.arange(175.0)[None, :, None]
+    found = nearest_visible(values, torch.zeros(1, 175, dtype=torch.bool), place)
+    torch.testing.assert_close(found, values)
+
+
 def test_a_line_between_visible_bands_is_numpys():
     rng = np.random.default_rng(1)
     place = np.sort(rng.uniform(400, 2500, (3, 9)))

@@ -1,6 +1,7 @@
 import argparse
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -96,3 +97,31 @@ def test_what_is_no_checkpoint_is_refused(tmp_path):
         published.read(path)
     with pytest.raises(FileNotFoundError):
         published.read(tmp_path / "other.pth")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_damaged_file_is_refused_in_words(tmp_path, zipped):
+    path = tmp_path / "weights.pth"
+    torch.save({"model": WEIGHTS}, path, _use_new_zipfile_serialization=zipped)
+    whole, refused = path.read_bytes(), []
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        damaged = np.frombuffer(whole, np.uint8).copy()
+        damaged[rng.integers(0, 500, 3)] = rng.integers(0, 256, 3)
+        path.write_bytes(damaged.tobytes())
+        try:
+            published.read(path)
+        except published.WeightsError as error:
+            refused.append(str(error))
+    assert len(refused) > 50
+    assert all(text.startswith(f"{path}: expected") for text in refused)
+
+
+def test_names_that_are_no_text_and_a_dict_in_itself_are_refused(tmp_path):
+    path, turning = tmp_path / "weights.pth", {}
+    turning["model"] = turning
+    for content in ({1: torch.ones(2)}, turning):
+        torch.save(content, path)
+        with pytest.raises(published.WeightsError, match=r"got other things: (1|model)"):
+            published.read(path)

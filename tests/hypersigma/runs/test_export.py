@@ -188,9 +188,13 @@ def test_a_damaged_export_is_refused(runs, tmp_path):
             checkpoint.find(tmp_path / "out")
         path.write_bytes(kept)
     checkpoint.find(tmp_path / "out")
-    (tmp_path / "out" / "config.json").write_text("{}")
-    with pytest.raises(CheckpointError, match=r"readable config\.json"):
-        checkpoint.find(tmp_path / "out")
+    config = tmp_path / "out" / "config.json"
+    whole = json.loads(config.read_text())
+    without = {key: value for key, value in whole.items() if key != "config"}
+    for said in ({}, [], whole | {"files": []}, whole | {"files": {}}, without):
+        config.write_text(json.dumps(said))
+        with pytest.raises(CheckpointError, match=r"readable config\.json"):
+            checkpoint.find(tmp_path / "out")
 
 
 def test_an_export_is_written_whole_or_not_at_all(runs, tmp_path, monkeypatch):
@@ -203,7 +207,9 @@ def test_an_export_is_written_whole_or_not_at_all(runs, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
     monkeypatch.undo()
     (tmp_path / "out").mkdir()
-    export(runs / "spatial", tmp_path / "out")
+    (tmp_path / "link").symlink_to("out")
+    export(runs / "spatial", tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
     with pytest.raises(TrainError, match="out is not empty: give another folder"):
         export(runs / "spatial", tmp_path / "out")
 

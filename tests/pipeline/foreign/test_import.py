@@ -21,9 +21,11 @@ from tests.pipeline.foreign.inputs import (
     AHSI,
     HYPERION,
     mat_bytes,
+    npy_bytes,
     npy_tile,
     values,
     write_mat,
+    write_tar,
 )
 
 FEW = ShardOptions(tiles_per_shard=2)
@@ -166,6 +168,27 @@ def test_names_that_are_there_twice_are_told_apart(tmp_path):
     names = open_shards(tmp_path / "out").index["tile_id"].to_pylist()
     assert len(set(names)) == 2
     assert all(name.startswith("EO1_1-") and len(name) == 14 for name in names)
+
+
+def test_members_of_one_name_are_told_apart(tmp_path):
+    names = ("EO1_1.npy", "EO1_2.npy", "EO1_1.npy")
+    arrays = [values(f"EO1{number}") for number in range(3)]
+    members = zip(names, map(npy_bytes, arrays), strict=True)
+    write_tar(tmp_path / "in.tar", members)
+    import_tiles([str(tmp_path / "in.tar")], tmp_path / "out")
+    rows = open_shards(tmp_path / "out", verify=True).index.to_pylist()
+    assert len({row["tile_id"] for row in rows}) == 3
+    for row, expected in zip(rows, arrays, strict=True):
+        np.testing.assert_array_equal(npy_tile(tmp_path / "out", row)[0], expected)
+
+
+@pytest.mark.parametrize("out", ["in", "in/shards", "in/a/shards", "link/shards"])
+def test_shards_are_not_written_into_what_is_imported(tmp_path, out):
+    write_mat(tmp_path / "in", "EO1_1")
+    (tmp_path / "link").symlink_to(tmp_path / "in")
+    with pytest.raises(SchemaError, match="must not lie in what is imported"):
+        import_tiles([str(tmp_path / "in")], tmp_path / out)
+    assert [path.name for path in (tmp_path / "in").rglob("*")] == ["EO1_1.mat"]
 
 
 def test_scenes_are_shared_out_to_splits_whole(tmp_path):

@@ -90,6 +90,7 @@ def test_nothing_to_take_is_said_in_words(tmp_path):
         (["in", "--name", "("], 2, "regular expression"),
         (["in", "--name", "EO1.*"], 2, "(?P<scene>...)"),
         (["in", "--scale", "0"], 2, "greater than 0"),
+        (["in", "--scale", "inf"], 2, "greater than 0"),
         (["in", "--sensor", "emit"], 1, "'emit'"),
         (["in", "--bands", "all"], 1, "'all'"),
         (["nowhere"], 1, "nowhere: expected a folder"),

@@ -1,4 +1,5 @@
 import io
+import os
 import tarfile
 
 import numpy as np
@@ -142,6 +143,23 @@ def test_numbers_in_braces_are_files(tmp_path):
     assert [entry.source for entry in found] == ["s-009.tar", "s-010.tar", "s-011.tar"]
     with pytest.raises(FileNotFoundError, match="s-012"):
         listed(tmp_path / "s-{009..012}.tar")
+    with pytest.raises(FileNotFoundError, match="s-012"):
+        listed(tmp_path / "s-{009..999999999999}.tar")
+
+
+@pytest.mark.parametrize(("given", "words"), [("", "an empty name"), ("s-{9..1}.tar", "that grow")])
+def test_what_names_nothing_is_refused(given, words):
+    with pytest.raises(ValueError, match=words):
+        listed(given)
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".tar"])
+def test_a_pipe_and_a_link_to_nothing_are_left_out(tmp_path, suffix):
+    os.mkfifo(tmp_path / f"a{suffix}")
+    (tmp_path / f"b{suffix}").symlink_to("nothing")
+    assert [(found.source, found.reason) for found in listed(tmp_path)] == [
+        (f"a{suffix}", "link"), (f"b{suffix}", "link"),
+    ]  # fmt: skip
 
 
 def test_a_file_is_listed_once(tmp_path):
