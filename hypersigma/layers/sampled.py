@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 
 def attend_by_corners(
@@ -75,6 +76,7 @@ class _SampledAttention(torch.autograd.Function):
         return _sums(v_TH, corner_RPc, share_RPc)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, g_RH: Tensor) -> tuple[Tensor, Tensor, Tensor, None, Tensor]:
         q_RH, k_TH, v_TH, corner_RPc, weight_RPc, dot_RPc = ctx.saved_tensors
         g_RH = g_RH.contiguous()

@@ -63,9 +63,13 @@ def read_name(name: str, sensor: str | None, pattern: re.Pattern[str] | None) ->
 
 
 def plain_name(name: str) -> str:
-    """Return a name of letters, digits, `_` and `-`; a decimal point becomes p, as in E13p0."""
+    """Return a name of letters, digits, `_` and `-`; a decimal point becomes p, as in E13p0.
+
+    Names with letters beyond ASCII end in a hash of the whole, or two of them could become one.
+    """
     text = re.sub(r"(?<=\d)\.(?=\d)", "p", name)
-    return re.sub(r"[^A-Za-z0-9_-]", "-", text).lstrip("_-") or "tile"
+    plain = re.sub(r"[^A-Za-z0-9_-]", "-", text).lstrip("_-") or "tile"
+    return plain if name.isascii() else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def split_of(scene_id: str, shares: dict[str, float]) -> str:

@@ -41,6 +41,12 @@ def test_a_pattern_says_more():
         read_name("a-b", "ahsi", re.compile("(?P<scene>.)-(?P<row>.)"))
 
 
+def test_scenes_named_in_other_letters_stay_apart():
+    found = [read_name(f"EO1 {word}_1", None, None) for word in ("\u573a\u4e00", "\u573a\u4e8c")]
+    assert len({one.scene_id for one in found}) == len({one.tile_id for one in found}) == 2
+    assert all(one.tile_id.isascii() for one in found)
+
+
 def test_names_that_do_not_do():
     with pytest.raises(UnfitError, match="begins with EO1 or GF5"):
         read_name("tile", None, None)
