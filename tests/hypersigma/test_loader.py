@@ -171,15 +171,19 @@ def leftovers():
     return sorted(name for name in os.listdir("/dev/shm") if "torch" in name)
 
 
+def kill_and_take(pid, loader):
+    os.kill(pid, signal.SIGKILL)  # torch may tell of it at any moment from here on
+    take(loader, 1000)
+
+
 def test_a_killed_worker_is_told_within_seconds_and_leaves_nothing(shards):
     before = leftovers()
     with TileLoader(stream(shards), workers=2, method="spawn", most=1) as loader:
         take(loader, 3)
         victim = multiprocessing.active_children()[0]
         began = time.monotonic()
-        with pytest.raises(RuntimeError, match=f"{victim.pid}"):  # torch may tell at any moment
-            os.kill(victim.pid, signal.SIGKILL)
-            take(loader, 1000)
+        with pytest.raises(RuntimeError, match=f"{victim.pid}"):
+            kill_and_take(victim.pid, loader)
         assert time.monotonic() - began < 10
     assert multiprocessing.active_children() == []
     assert leftovers() == before
