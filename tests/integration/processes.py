@@ -15,6 +15,11 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 STARTUP_SECONDS = 120
 GOODBYE_SECONDS = 10
+# The signal does not come if the caller had died before it was asked for: hence the look at PPID.
+ENDS_WITH_CALLER = [
+    *("setpriv", "--pdeathsig", "KILL"),
+    *("bash", "-c", '[ "$PPID" = "$0" ] && exec "$@"'),
+]
 
 
 def free_ports(count: int) -> list[int]:
@@ -50,7 +55,7 @@ def running(
     log = folder / f"{name}.log"
     with log.open("ab") as output:
         process = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "KILL", *command],
+            [*ENDS_WITH_CALLER, str(os.getpid()), *command],
             env=env,
             cwd=folder,
             stdin=subprocess.DEVNULL,
