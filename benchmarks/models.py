@@ -25,7 +25,7 @@ from hypersigma.layers.sampling_attention import SamplingAttention, attend_by_sa
 from hypersigma.mae import Mae, SpatialMae, spatial_mae, spectral_mae
 from hypersigma.optim import OptimConfig, adamw
 
-ROUNDS = 5
+ROUNDS = 11
 DIM, HEADS, POINTS, GRID, BATCH = 768, 12, 8, (32, 32), 4
 MAE_BATCH, BANDS, SIDE = 8, 100, 64
 

@@ -46,8 +46,8 @@ class Block(nn.Module):
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x_BLD: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
-        x_BLD = x_BLD + self.drop_path(self.attn(self.norm1(x_BLD), grid))
-        return x_BLD + self.drop_path(self.mlp(self.norm2(x_BLD)))
+        x_BLD = add_branch(x_BLD, lambda t: self.attn(self.norm1(t), grid), self.drop_path)
+        return add_branch(x_BLD, lambda t: self.mlp(self.norm2(t)), self.drop_path)
 
     def forward_only(self, x_BLD: Tensor, places_BM: Tensor) -> Tensor:
         """Return only the tokens (B, M, D) at the places; the block must attend to all tokens."""
@@ -55,7 +55,23 @@ class Block(nn.Module):
         normed_BLD = self.norm1(x_BLD)
         mixed_BMD = self.attn(normed_BLD, None, normed_BLD.gather(1, at_BMD))
         x_BMD = x_BLD.gather(1, at_BMD) + self.drop_path(mixed_BMD)
-        return x_BMD + self.drop_path(self.mlp(self.norm2(x_BMD)))
+        return add_branch(x_BMD, lambda t: self.mlp(self.norm2(t)), self.drop_path)
+
+
+def add_branch(x_BLD: Tensor, branch: Callable[[Tensor], Tensor], drop: DropPath) -> Tensor:
+    """Return the tokens plus those of a branch, which samples skip at random in training.
+
+    On a CPU a branch is not run for samples that skip it; what is drawn and returned is the same.
+    (On a GPU their number would have to be waited for, and a compiled graph has fixed shapes.)
+    """
+    stays = 1.0 - (drop.drop_prob if drop.training else 0.0)
+    if stays == 1 or x_BLD.device.type != "cpu" or torch.compiler.is_compiling():
+        return x_BLD + drop(branch(x_BLD))
+    drawn_B = x_BLD.new_empty(len(x_BLD)).bernoulli_(stays)
+    kept = drawn_B.nonzero()[:, 0]
+    if len(kept) in (0, len(x_BLD)):  # with none, too, all parameters have to get a gradient
+        return x_BLD + branch(x_BLD) * (drawn_B / stays)[:, None, None]
+    return x_BLD.index_add(0, kept, branch(x_BLD[kept]).to(x_BLD.dtype), alpha=1 / stays)
 
 
 def run_block(run: Callable[..., Tensor], x_BLD: Tensor, *rest: Any, recompute: bool) -> Tensor:

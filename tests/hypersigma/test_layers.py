@@ -211,3 +211,29 @@ def test_resampled_bands_answer_alike_to_a_flat_spectrum(bands):
     if 100 % bands == 0 or bands % 100 == 0:
         torch.testing.assert_close(out.sum(1), kernel.sum(1))
     assert resample_bands(kernel, 100) is kernel
+
+
+@pytest.mark.parametrize("samples", [1, 2, 7])
+@pytest.mark.parametrize("sampled", [True, False])
+def test_samples_that_skip_a_branch_are_not_run_and_nothing_else_changes(
+    samples, sampled, monkeypatch
+):
+    (block,) = block_stack(8, 2, drop_paths=[0.5], sampled=[sampled]).double()
+    x = torch.randn(samples, 4, 8, dtype=torch.float64, requires_grad=True)
+    seen: list[int] = []
+    block.attn.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
+
+    def run(seed: int) -> list[torch.Tensor]:
+        torch.manual_seed(seed)
+        out = block(x, (2, 2))
+        return [out, *torch.autograd.grad(out.square().sum(), [x, *block.parameters()])]
+
+    ours = [run(seed) for seed in range(12)]
+    fewest = min(seen)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    seen.clear()
+    for seed, found in enumerate(ours):
+        for a, b in zip(found, run(seed), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+    assert set(seen) == {samples}
+    assert fewest < samples or samples == 1  # alone it is run, by 0, so that gradients are there
