@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import obstore
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -115,11 +114,6 @@ def mapped_table(file: Path, sha256: str) -> pa.Table:
 
     source = pa.memory_map(str(_made(f"{sha256}.arrow", unpack)))
     return pa.ipc.open_file(source).read_all()
-
-
-def mapped_array(file: Path) -> np.ndarray:
-    """Return an npy file, memory-mapped and not to be written to."""
-    return np.asarray(np.load(file, mmap_mode="r", allow_pickle=False))
 
 
 def _parts(root: Path | str, name: str) -> Iterator[bytes]:

@@ -9,9 +9,10 @@ import numpy as np
 import zstandard
 
 from storage.frames import checksum, checksums
-from storage.nearby import mapped_array, near
+from storage.nearby import near
 from storage.payloads import Payloads
 from storage.ranges import Range, files_of
+from storage.rowfile import RowFile
 from storage.schema import INTEGER_FILL, TILE_SIZE, DamagedError, SchemaError
 from storage.shardset import ShardSet, codes
 
@@ -51,8 +52,8 @@ class Windows:
         self._checksums = self._beside("checksums") if self.verify else None
         self._masks = self._beside("masks") if self.valid else None
 
-    def _beside(self, name: str) -> np.ndarray:
-        return mapped_array(near(self.shards.root, self.shards.manifest[name]))
+    def _beside(self, name: str) -> RowFile:
+        return RowFile(near(self.shards.root, self.shards.manifest[name]))
 
     def __getstate__(self) -> dict[str, Any]:
         kept = ("shards", "verify", "valid", "_payloads")
@@ -84,7 +85,7 @@ class Windows:
         """Return the store's masks (row, y, x), bool."""
         if self._masks is None:
             raise ValueError("masks were not asked for: Windows(..., valid=True)")
-        bits = np.unpackbits(self._masks[rows], axis=1)
+        bits = np.unpackbits([self._masks.row(row) for row in rows.tolist()], axis=1)
         return bits.reshape(len(rows), TILE_SIZE, TILE_SIZE).view(bool)
 
     def read(
@@ -158,14 +159,14 @@ class Windows:
     def _wrong_band(self, target: np.ndarray, row: int, start: int) -> str | None:
         if self._checksums is None:
             return None
-        expected = self._checksums[row, start : start + len(target)]
+        expected = self._checksums.row(row, start, start + len(target))
         wrong = np.flatnonzero(expected != checksums(target))
         return f"band {start + int(wrong[0])}" if len(wrong) else None
 
     def _wrong_frame(self, data: memoryview, row: int) -> str | None:
         if self._checksums is None:
             return None
-        same = checksum(data) == int(self._checksums[row, 0])
+        same = checksum(data) == int(self._checksums.row(row, 0, 1)[0])
         return None if same else "the compressed pixels"
 
     def _unpack(self, data: memoryview, start: int, target: np.ndarray) -> str | None:
