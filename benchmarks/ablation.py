@@ -121,11 +121,13 @@ def _run(name: str, seed: int, cubes: list[Cube], salinas: tuple[Cube, np.ndarra
     return {**errors, "accuracy": accuracy}
 
 
-def _train(model: Mae, cubes: list[Cube], seed: int, *, one_window: bool) -> None:
+def _train(
+    model: Mae, cubes: list[Cube], seed: int, *, one_window: bool, steps: int = STEPS
+) -> None:
     optimizer = adamw(model, PRETRAINING)
     model.train()
-    for step in range(STEPS):
-        rate = learning_rate(step, steps=STEPS, samples_per_step=BATCH, config=PRETRAINING)
+    for step in range(steps):
+        rate = learning_rate(step, steps=steps, samples_per_step=BATCH, config=PRETRAINING)
         set_learning_rate(optimizer, rate)
         batch = _batch(cubes, np.random.default_rng([seed, step]), one_window=one_window)
         mae_losses(model, batch, generator(seed, step))["loss"].backward()

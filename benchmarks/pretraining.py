@@ -1,0 +1,210 @@
+"""Does pretraining help? A few labels of measured pixels, with and without it, and controls.
+
+Pretrain both encoders, size `tiny`, on crops of two scenes (EnMAP pixels in Hyperion's bands, and
+AVIRIS over Jasper Ridge). Then, of a third (AVIRIS, Salinas-A), a few labels a class, and all
+labelled pixels of other blocks of ground to measure on: blocks of 21 pixels like a chessboard,
+training pixels so far inside that no window reaches a test pixel. Fine-tuned from pretrained and
+from random weights, beside a support vector machine and a 1-D CNN that see the pixel's spectrum.
+All see spectra standardised by the scene's own mean and deviation; no test pixel chooses anything.
+
+    python -m benchmarks.pretraining DATA OUT.json [STEPS]
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from sklearn.model_selection import GridSearchCV
+from sklearn.svm import SVC
+from torch import Tensor, nn
+
+from benchmarks import ablation
+from benchmarks.ablation import Cube
+from hypersigma.backbones.loading import load_encoder
+from hypersigma.mae import spatial_mae, spectral_mae
+from hypersigma.metrics import classification_report, confusion_matrix
+from hypersigma.optim import adamw, learning_rate, set_learning_rate
+from hypersigma.pretrain import init_blocks
+from hypersigma.tasks.classification import build_classifier
+
+SEEDS = range(10)
+LABELS = (5, 10)
+STEPS = 1500
+BLOCK, GUARD = 21, ablation.WINDOW // 2
+TUNE_STEPS, TUNE_BATCH = 100, 30
+CNN_STEPS, CNN_RATE = 300, 1e-3
+SVM_GRID = {"C": [1, 10, 100, 1000], "gamma": ["scale", 0.0003, 0.001, 0.003, 0.01]}
+
+type Weights = dict[str, dict[str, Tensor]]
+type Places = np.ndarray
+"""Row and column of pixels (N, 2)."""
+
+
+def main(data: str, out: str, steps: str = str(STEPS)) -> int:
+    """Run what OUT does not have yet; print the table."""
+    torch.set_num_threads(1)
+    path = Path(out)
+    found: dict[str, dict[str, float]] = json.loads(path.read_text()) if path.exists() else {}
+    cube, label = ablation._salinas(Path(data))
+    weights = pretrained(Path(data), int(steps))
+    methods: dict[str, Callable[[Places, np.ndarray, int], Callable[[Places], np.ndarray]]] = {
+        "SVM (RBF), spectrum": lambda at, target, seed: svm(cube, at, target, seed),
+        "1-D CNN, spectrum": lambda at, target, seed: cnn(cube, at, target, seed),
+        "HyperSIGMA tiny, random start": lambda at, target, seed: tuned(
+            cube, at, target, seed, None
+        ),
+        "HyperSIGMA tiny, pretrained": lambda at, target, seed: tuned(
+            cube, at, target, seed, weights
+        ),
+    }
+    for count in LABELS:
+        for seed in SEEDS:
+            train, test = split(label, np.random.default_rng([seed, count]), count)
+            for name, fit in methods.items():
+                key = f"{name}/{count}/{seed}"
+                if key in found:
+                    continue
+                began = time.perf_counter()
+                classify = fit(train, label[tuple(train.T)], seed)
+                confusion = confusion_matrix(
+                    classify(test), label[tuple(test.T)], int(label.max()) + 1
+                )
+                report = classification_report(confusion)
+                found[key] = {name: report[name] for name in ("oa", "aa", "kappa")}
+                print(key, found[key], f"{time.perf_counter() - began:.0f} s", flush=True)
+                path.write_text(json.dumps(found, indent=1))
+    print(table(found))
+    return 0
+
+
+def table(found: dict[str, dict[str, float]]) -> str:
+    """Return mean and standard deviation over seeds as Markdown, and the gain seed by seed."""
+    names = list(dict.fromkeys(key.split("/")[0] for key in found))
+    lines = ["| labels a class | method | OA | AA | kappa |", "|---|---|---|---|---|"]
+    for count in LABELS:
+        for name in names:
+            rows = [found[key] for s in SEEDS if (key := f"{name}/{count}/{s}") in found]
+            cells = [
+                f"{np.mean(v):.3f} ± {np.std(v, ddof=1):.3f}" if len(v) > 1 else ""
+                for v in ([row[n] for row in rows] for n in ("oa", "aa", "kappa"))
+            ]
+            lines.append(f"| {count} | {name} | " + " | ".join(cells) + " |")
+    for count in LABELS:
+        gains = [
+            found[f"{names[3]}/{count}/{s}"]["oa"] - found[f"{names[2]}/{count}/{s}"]["oa"]
+            for s in SEEDS if f"{names[3]}/{count}/{s}" in found
+        ]  # fmt: skip
+        lines.append(
+            f"\n{count} labels: pretrained less random start, seed by seed: {np.mean(gains):+.3f} "
+            f"± {np.std(gains, ddof=1):.3f} OA, better in {sum(g > 0 for g in gains)} of "
+            f"{len(gains)}"
+        )
+    return "\n".join(lines)
+
+
+def split(label: np.ndarray, rng: np.random.Generator, count: int) -> tuple[Places, Places]:
+    """Return the places of training pixels, `count` a class, and of all test pixels."""
+    row, column = np.indices(label.shape)
+    black = (row // BLOCK + column // BLOCK) % 2 == 0
+    inside = [(a % BLOCK >= GUARD) & (a % BLOCK < BLOCK - GUARD) for a in (row, column)]
+    train = ablation._pick(label, black & inside[0] & inside[1], rng, count)
+    return train, np.argwhere(~black & (label >= 0))
+
+
+def pretrained(data: Path, steps: int) -> Weights:
+    """Return the weights of both encoders."""
+    cubes = [ablation._hyperion(data), ablation._jasper(data)]
+    found = {}
+    for kind, model in {
+        "spatial": spatial_mae("tiny", bands=ablation.BANDS),
+        "spectral": spectral_mae("tiny", bands=ablation.BANDS, anchor=True),
+    }.items():
+        began = time.perf_counter()
+        torch.manual_seed(0)
+        init_blocks(model)
+        ablation._train(model, cubes, seed=0, one_window=False, steps=steps)
+        found[kind] = model.state_dict()
+        print(f"{kind}: {steps} steps in {time.perf_counter() - began:.0f} s", flush=True)
+    return found
+
+
+def tuned(
+    cube: Cube, at: Places, target: np.ndarray, seed: int, weights: Weights | None
+) -> Callable[[Places], np.ndarray]:
+    """Fine-tune a classifier of both encoders; return what classifies places."""
+    torch.manual_seed(seed)
+    model = build_classifier(
+        "both", "tiny", in_chans=len(cube.x), num_classes=int(target.max()) + 1,
+        window=ablation.WINDOW, patch_size=ablation.PATCH, ssa=False,
+    )  # fmt: skip
+    if weights is not None:
+        assert model.spatial is not None
+        assert model.spectral is not None
+        load_encoder(model.spatial, weights["spatial"])
+        load_encoder(model.spectral, weights["spectral"])
+    optimizer = adamw(model, ablation.FINETUNING)
+    for step in range(TUNE_STEPS):
+        rate = learning_rate(
+            step, steps=TUNE_STEPS, samples_per_step=TUNE_BATCH, config=ablation.FINETUNING
+        )
+        set_learning_rate(optimizer, rate)
+        chosen = np.random.default_rng([seed, step]).integers(len(at), size=TUNE_BATCH)
+        logits = ablation._logits(model, cube, at[chosen])
+        model.loss(logits, torch.from_numpy(target[chosen]).long()).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    model.eval()
+
+    def classify(places: Places) -> np.ndarray:
+        with torch.inference_mode():
+            parts = ablation._parts(places)
+            return np.concatenate(
+                [ablation._logits(model, cube, part).argmax(1).numpy() for part in parts]
+            )
+
+    return classify
+
+
+def svm(cube: Cube, at: Places, target: np.ndarray, seed: int) -> Callable[[Places], np.ndarray]:
+    """Fit a support vector machine; its width and penalty are chosen on the training labels."""
+    search = GridSearchCV(SVC(random_state=seed), SVM_GRID, cv=5)
+    search.fit(_spectra(cube, at), target)
+    return lambda places: np.asarray(search.predict(_spectra(cube, places)))
+
+
+def cnn(cube: Cube, at: Places, target: np.ndarray, seed: int) -> Callable[[Places], np.ndarray]:
+    """Train a small 1-D CNN on spectra; after Hu et al. 2015, doi:10.1155/2015/258619."""
+    torch.manual_seed(seed)
+    x, wanted = torch.from_numpy(_spectra(cube, at))[:, None], torch.from_numpy(target).long()
+    model = nn.Sequential(
+        nn.Conv1d(1, 20, 11), nn.Tanh(), nn.MaxPool1d(3), nn.Flatten(),
+        nn.Linear(20 * ((len(cube.x) - 10) // 3), 100), nn.Tanh(),
+        nn.Linear(100, int(target.max()) + 1),
+    )  # fmt: skip
+    optimizer = torch.optim.AdamW(model.parameters(), CNN_RATE)
+    for _ in range(CNN_STEPS):
+        optimizer.zero_grad()
+        F.cross_entropy(model(x), wanted).backward()
+        optimizer.step()
+
+    def classify(places: Places) -> np.ndarray:
+        with torch.inference_mode():
+            found = model(torch.from_numpy(_spectra(cube, places))[:, None]).argmax(1)
+        return found.numpy()
+
+    return classify
+
+
+def _spectra(cube: Cube, places: Places) -> np.ndarray:
+    """Return the spectra (N, C) at places."""
+    return cube.x.numpy()[:, places[:, 0], places[:, 1]].T.copy()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(*sys.argv[1:]))
