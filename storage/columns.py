@@ -12,7 +12,7 @@ import numpy as np
 import zarr
 
 from storage.nodes import COLUMN_CHUNK, COLUMN_CODEC, array, write_column
-from storage.schema import CHECKSUM, PATTERN
+from storage.schema import CHECKSUM, PATTERN, SchemaError
 
 if TYPE_CHECKING:
     import xarray as xr  # seconds that a reader of the index does not need
@@ -96,6 +96,11 @@ def _write(group: zarr.Group, name: str, table: _Table, columns: dict[str, np.nd
             found, column = np.unique(column.astype("U"), return_inverse=True)
             labels[each] = found.tolist()
         values[:, number] = column
+        if column.dtype.kind in "iu" and not np.array_equal(values[:, number], column):
+            raise SchemaError(
+                f"column {each}: expected whole numbers that {values.dtype} holds, got up to "
+                f"{np.abs(column).max()}; give it as text, or in parts"
+            )
     group.create_array(
         name,
         shape=values.shape,

@@ -54,6 +54,9 @@ def import_(
     scale: Annotated[
         float | None, typer.Option(help="Value = stored / scale; 4000 for integers if none.")
     ] = None,
+    nodata: Annotated[
+        float | None, typer.Option(help="A value of no measurement, beside 0 and NaN: -9999, 1e36.")
+    ] = None,
     dtype: Annotated[
         Literal["int16", "float32"] | None, typer.Option(help="If none, what the values need.")
     ] = None,
@@ -104,7 +107,7 @@ def import_(
     from pipeline.foreign import ImportOptions, Naming, import_tiles
 
     naming = Naming(sensor, _pattern(name), split_shares(split))
-    options = ImportOptions(key, bands, scale, dtype, member, dataset, naming)
+    options = ImportOptions(key, bands, scale, dtype, member, dataset, naming, nodata)
     made = ShardOptions(
         tiles_per_shard=tiles_per_shard or (TILES_PER_SHARD if size is None else None),
         shard_bytes=size,

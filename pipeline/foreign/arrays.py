@@ -90,6 +90,18 @@ def stored(values: np.ndarray, dtype: str) -> np.ndarray:
     return cast
 
 
+def without(values: np.ndarray, nodata: float) -> np.ndarray:
+    """Return values with 0 in place of one that stands for no measurement.
+
+    It is compared as a number of the values' own type: 1e36 is not quite that in float32.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        own = np.array(nodata).astype(values.dtype)
+    if values.dtype.kind != "f" and own != nodata:
+        return values  # no number of this type
+    return np.where(values == own, values.dtype.type(0), values)
+
+
 def measured(pixels: np.ndarray) -> np.ndarray:
     """Return which pixels (y, x) of a tile (band, y, x) hold data in any band.
 

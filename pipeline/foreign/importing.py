@@ -49,6 +49,8 @@ class ImportOptions:
     dataset: str | None = None
     """None: the source's name."""
     naming: Naming = field(default_factory=Naming)
+    nodata: float | None = None
+    """A value that stands for no measurement, beside 0 and NaN."""
 
 
 def import_tiles(
@@ -96,7 +98,7 @@ def import_tiles(
     names = [list(SENSORS)[code] for code in present]
     lists = {name: band_list(name, options.bands) for name in names}
     counts = {name: len(each.bands) for name, each in lists.items()}
-    tiles = ForeignTiles(sources.root, options.key, counts, {})
+    tiles = ForeignTiles(sources.root, options.key, counts, {}, options.nodata)
     dtypes = {name: _dtype(tiles, table, name, options, lists[name]) for name in names}
     scales = {name: _scale(name, dtypes[name], options.scale) for name in names}
     recipe = _recipe(options, lists, dtypes, scales)
@@ -212,6 +214,7 @@ def _recipe(
     return {
         "key": options.key,
         "member": options.member,
+        **({} if options.nodata is None else {"nodata": options.nodata}),
         "sensor": naming.sensor,
         "name": None if naming.pattern is None else naming.pattern.pattern,
         "split": naming.shares,

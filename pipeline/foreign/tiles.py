@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 import xxhash
 
-from pipeline.foreign.arrays import UnfitError, measured, read_array, stored
+from pipeline.foreign.arrays import UnfitError, measured, read_array, stored, without
 from pipeline.foreign.listing import where
 from storage.shardtiles import Rejected, Tile
 
@@ -24,6 +24,8 @@ class ForeignTiles:
     """By sensor, how many a tile must have."""
     dtypes: dict[str, str]
     """By sensor, what is stored."""
+    nodata: float | None = None
+    """A value that stands for no measurement; 0 is stored for it."""
 
     def open(self) -> Self:
         """Return the same: files are opened one by one."""
@@ -34,6 +36,7 @@ class ForeignTiles:
         for record in records:
             sensor = record["sensor"]
             made = f"{self.key} {self.bands[sensor]} {self.dtypes[sensor]} "
+            made += "" if self.nodata is None else f"{self.nodata!r} "
             yield made.encode() + xxhash.xxh3_128_digest(self._payload(record))
 
     def read(self, records: list[dict[str, Any]]) -> Iterator[Tile | Rejected]:
@@ -49,7 +52,7 @@ class ForeignTiles:
                 yield Rejected(at, error.reason, error.detail)
 
     def array(self, record: dict[str, Any]) -> np.ndarray:
-        """Return a tile's values (band, y, x) as they came.
+        """Return a tile's values (band, y, x) as they came, 0 where they are `nodata`.
 
         Raises:
             UnfitError: There is none, or one of other bands.
@@ -61,7 +64,7 @@ class ForeignTiles:
             raise UnfitError(
                 "bands", f"expected {count} bands of {record['sensor']}, got {len(found)}"
             )
-        return found
+        return found if self.nodata is None else without(found, self.nodata)
 
     def _payload(self, record: dict[str, Any]) -> bytes:
         with (self.root / record["source"]).open("rb") as file:

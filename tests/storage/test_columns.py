@@ -8,7 +8,7 @@ from storage import store
 from storage.columns import read_checksums, read_columns, write_columns
 from storage.index import read_index
 from storage.nodes import write_column
-from storage.schema import FOOTPRINT_COORDS
+from storage.schema import FOOTPRINT_COORDS, SchemaError
 from storage.statistics import read_statistics
 from tests.storage.tiles import build, make_tiles
 
@@ -113,3 +113,10 @@ def test_numbers_and_text_come_back_in_their_places():
     assert found["band"].dtype == np.int32
     assert read_columns(group, "tile") == {}
     assert read_checksums(group) is None
+
+
+def test_a_whole_number_that_would_be_another_is_refused():
+    group = zarr.open_group(MemoryStore(), mode="w")
+    write_columns(group, "tile", {"count": np.array([2**24, 3], "i8")})
+    with pytest.raises(SchemaError, match="column number: expected whole numbers that float32"):
+        write_columns(group, "tile", {"number": np.array([2**24 + 1], "i8")})

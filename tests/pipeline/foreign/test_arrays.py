@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from pipeline.foreign.arrays import UnfitError, measured, read_array, stored
+from pipeline.foreign.arrays import UnfitError, measured, read_array, stored, without
 from tests.pipeline.foreign.inputs import mat_bytes, npy_bytes
 
 TILE = np.arange(3 * 64 * 64, dtype="i2").reshape(3, 64, 64)
@@ -118,6 +118,25 @@ def test_values_that_fit_are_kept():
         assert got.dtype == np.int16
         np.testing.assert_array_equal(got, values)
     assert stored(np.array([0.1, np.nan]), "float32").dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("values", "nodata", "wanted"),
+    [
+        (np.array([1e36, 5.5], "f4"), 1e36, [0, 5.5]),
+        (np.array([1e36, 5.5]), 1e36, [0, 5.5]),
+        (np.array([-9999, 7], "i2"), -9999, [0, 7]),
+        (np.array([65535, 7], "u2"), 65535, [0, 7]),
+        (np.array([65535, 7], "u2"), -1, [65535, 7]),
+        (np.array([3, 7], "u1"), 1e36, [3, 7]),
+        (np.array([3, 7], "i2"), 3.5, [3, 7]),
+        (np.array([np.nan, 7.0]), 7, [np.nan, 0]),
+    ],
+)
+def test_a_value_of_no_measurement_becomes_0(values, nodata, wanted):
+    got = without(values, nodata)
+    assert got.dtype == values.dtype
+    np.testing.assert_array_equal(got, wanted)
 
 
 def test_pixels_without_data_are_not_valid():

@@ -42,6 +42,22 @@ def test_floats_need_a_scale(tmp_path):
         np.testing.assert_array_equal(next(stream).valid[0], np.isfinite(pixels[0]))
 
 
+@pytest.mark.parametrize(("dtype", "nodata"), [("f8", "1e36"), ("f4", "-9999"), ("i2", "-9999")])
+def test_a_value_of_no_measurement_can_be_named(tmp_path, dtype, nodata):
+    pixels = values("EO1").astype(dtype)
+    pixels[:, :3] = float(nodata)
+    write_mat(tmp_path / "in", "EO1_1", pixels)
+    done = run(tmp_path / "in", tmp_path / "out", "--scale", 1, "--nodata", nodata)
+    assert done.exit_code == 0, done.output
+    shards = open_shards(tmp_path / "out")
+    pixels[:, :3] = 0
+    np.testing.assert_array_equal(read_tile(shards, 0), pixels)
+    with Stream(shards, [0], batch_size=1, bands=None, seed=0, valid=True) as stream:
+        np.testing.assert_array_equal(next(stream).valid[0], pixels.any(0))
+    found = shards.manifest["sensors"]["hyperion"]["statistics"]
+    np.testing.assert_allclose(found["mean"], pixels[:, 3:].mean((1, 2)), rtol=1e-3)
+
+
 def test_another_list_of_bands_is_named(tmp_path):
     write_mat(tmp_path / "in", "x_1", values("x", bands=198))
     done = run(tmp_path / "in", tmp_path / "out", "--sensor", "hyperion")
