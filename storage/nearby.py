@@ -1,14 +1,16 @@
 """Tables of a set of shards, memory-mapped, so that all processes of a machine share one copy.
 
 Arrays of a local set are mapped where they are. What has to be fetched or unpacked first lies in
-the cache folder, named by its sha256: made once, whole or not at all.
+the cache folder, named by its sha256: made once, whole or not at all; what nobody asked for in a
+month goes when something new comes.
 """
 
 import hashlib
 import os
+import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from storage.schema import SchemaError
 MAPPED_ROWS = 100_000
 """A table with more rows is unpacked and mapped; a smaller one is held in memory."""
 _PART_BYTES = 8 * 2**20
+_UNUSED_SECONDS = 30 * 86_400.0
 
 
 def cache_folder() -> Path:
@@ -137,6 +140,8 @@ def _made(name: str, make: Callable[[Path], None]) -> Path:
     folder = cache_folder() / "tables"
     path = folder / name
     if path.exists():
+        with suppress(OSError):  # it is another user's
+            os.utime(path)
         return path
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / f"{name}.lock"):
@@ -147,4 +152,13 @@ def _made(name: str, make: Callable[[Path], None]) -> Path:
                 os.replace(part, path)
             finally:
                 part.unlink(missing_ok=True)
+    _sweep(folder)
     return path
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what was not asked for in a long time; who has it mapped keeps it."""
+    for entry in folder.iterdir():
+        with suppress(OSError):  # another process was first, or it is another user's
+            if time.time() - entry.stat().st_mtime > _UNUSED_SECONDS:
+                entry.unlink()

@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import os
 import pickle
 import re
 from pathlib import Path
@@ -94,6 +95,19 @@ def test_a_table_that_was_half_unpacked_is_made_again(tmp_path, large, monkeypat
     names = [path.name for path in (tmp_path / "cache" / "tables").iterdir()]
     assert [name for name in names if not name.endswith(".lock")] == []
     assert len(mapped_table(large / "index.parquet", entry["sha256"])) == TILES
+
+
+def test_tables_that_nobody_asked_for_in_a_month_go(tmp_path, monkeypatch):
+    monkeypatch.setattr("storage.nearby.MAPPED_ROWS", 1)
+    file, tables = tmp_path / "index.parquet", tmp_path / "cache/tables"
+    pq.write_table(pa.table({"row": [1, 2, 3]}), file)
+    old = {name: mapped_table(file, name) for name in ("asked", "forgotten")}
+    for name in old:
+        os.utime(tables / f"{name}.arrow", (0, 0))
+    mapped_table(file, "asked")
+    mapped_table(file, "new")
+    assert {path.name for path in tables.glob("*.arrow")} == {"asked.arrow", "new.arrow"}
+    assert old["forgotten"]["row"].to_pylist() == [1, 2, 3]  # still mapped
 
 
 def test_a_set_that_was_written_anew_meanwhile_is_refused(tmp_path):
