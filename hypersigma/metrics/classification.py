@@ -1,4 +1,4 @@
-"""Agreement of predicted and true classes, as pure functions on arrays.
+"""Agreement of predicted and true classes.
 
 A confusion matrix has the truth in rows and the prediction in columns.
 """
@@ -41,8 +41,9 @@ def classification_report(confusion: Counts) -> dict[str, Any]:
     Returns:
         `oa` share of right answers; `aa` mean recall over the classes that the truth has; `kappa`
         agreement beyond chance; `per_class` a dict a class: `class`, `support` (true samples),
-        `recall`, `precision`, `f1`; `confusion` as lists. All [1], nan where not defined: a class
-        absent from the truth, the precision of a class never predicted, kappa of a single class.
+        `recall`, `precision`, `f1`, `iou`; `miou` mean of the latter over the classes that the
+        truth has; `confusion` as lists. All [1], nan where not defined: a class absent from the
+        truth, the precision of a class never predicted, kappa of a single class.
 
     Source: Cohen 1960, doi:10.1177/001316446002000104 (kappa).
     """
@@ -52,13 +53,14 @@ def classification_report(confusion: Counts) -> dict[str, Any]:
         recall = hits / support
         precision = np.where(support > 0, hits / predicted, np.nan)
         f1 = np.where(support > 0, 2 * hits / (support + predicted), np.nan)
+        iou = np.where(support > 0, hits / (support + predicted - hits), np.nan)
         oa = hits.sum() / total
         chance = (support / total) @ (predicted / total)
         kappa = (oa - chance) / (1 - chance)
     per_class = [
         {
             "class": k, "support": int(support[k]), "recall": float(recall[k]),
-            "precision": float(precision[k]), "f1": float(f1[k]),
+            "precision": float(precision[k]), "f1": float(f1[k]), "iou": float(iou[k]),
         }
         for k in range(len(confusion))
     ]  # fmt: skip
@@ -66,6 +68,7 @@ def classification_report(confusion: Counts) -> dict[str, Any]:
         "oa": float(oa),
         "aa": float(recall[support > 0].mean()) if total else float("nan"),
         "kappa": float(kappa),
+        "miou": float(iou[support > 0].mean()) if total else float("nan"),
         "per_class": per_class,
         "confusion": confusion.tolist(),
     }

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from hypersigma.metrics import classification_report, confusion_matrix
+from hypersigma.metrics import classification_report, confusion_matrix, legacy
 
 
 def test_confusion_has_truth_in_rows():
@@ -41,6 +41,7 @@ def test_report_of_a_matrix_worked_by_hand():
         "recall": pytest.approx(0.6),
         "precision": pytest.approx(15 / 20),
         "f1": pytest.approx(2 * 0.6 * 0.75 / (0.6 + 0.75)),
+        "iou": pytest.approx(15 / (15 + 5 + 10)),
     }
     assert report["confusion"] == [[20, 5], [10, 15]]
 
@@ -79,3 +80,20 @@ def test_a_class_never_predicted_has_no_precision_and_f1_0():
 def test_nothing_at_all_is_nan():
     report = classification_report(np.zeros((2, 2), int))
     assert all(math.isnan(report[name]) for name in ("oa", "aa", "kappa"))
+
+
+def test_overlap_of_each_class():
+    found = classification_report(np.array([[6, 2, 0], [1, 3, 0], [0, 0, 0]]))
+    overlaps = [one["iou"] for one in found["per_class"]]
+    assert overlaps == pytest.approx([6 / 9, 3 / 6, math.nan], nan_ok=True)
+    assert found["miou"] == pytest.approx((6 / 9 + 3 / 6) / 2)
+
+
+def test_published_f1_of_change_is_of_rounded_numbers():
+    confusion = np.array([[500, 31], [47, 123]])
+    found = legacy.change_report(confusion)
+    assert (found["precision"], found["recall"]) == (0.7987, 0.7235)
+    assert found["f1"] == 2 * 0.7987 * 0.7235 / (0.7987 + 0.7235)
+    exact = classification_report(confusion)["per_class"][1]
+    assert exact["f1"] == pytest.approx(2 * 123 / (2 * 123 + 31 + 47))
+    assert abs(exact["f1"] - found["f1"]) < 1e-4
