@@ -4,7 +4,7 @@ import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NoReturn
 
 import rich.console
 import rich.logging
@@ -106,6 +106,51 @@ def export(
     _report(work, as_json=as_json)
 
 
+@app.command(epilog="Example: hypersigma-train report demo/runs/spatial")
+def report(
+    run: Annotated[Path, typer.Argument(help="A run's folder; the run may still go on.")],
+    out: Annotated[Path | None, typer.Argument(help="Default: report.html in that folder.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a page about a run: curves, pace, pictures, config, environment, checkpoints."""
+
+    def work() -> dict[str, Any]:
+        from hypersigma import report as command
+
+        return command.report(run, out)
+
+    _report(work, as_json=as_json)
+
+
+@app.command(
+    epilog="Example: hypersigma-train slurm pretrain/spatial_base "
+    "--nodes 4 --gpus-per-node 8 --time 1-00:00:00 --out job.sbatch"
+)
+def slurm(
+    config: Config,
+    nodes: Annotated[int, typer.Option(help="Machines.")],
+    gpus_per_node: Annotated[int, typer.Option(help="GPUs of each, and processes on each.")],
+    time: Annotated[str, typer.Option(help="Of one turn in the queue, as sbatch takes it.")],
+    overrides: Overrides = None,
+    partition: Annotated[str | None, typer.Option(help="SLURM's partition.")] = None,
+    account: Annotated[str | None, typer.Option(help="SLURM's account.")] = None,
+    out: Annotated[Path | None, typer.Option(help="A file; default: print it.")] = None,
+) -> None:
+    """Write an sbatch script that pretrains, and goes on after preemption and at its time limit."""
+
+    def work() -> str:
+        from hypersigma import slurm as command
+
+        allocation = command.Allocation(nodes, gpus_per_node, time, partition, account)
+        script = command.batch_script(str(config), overrides or (), allocation)
+        if out is None:
+            return script
+        out.write_text(script, encoding="utf-8")
+        return f"{out}: sbatch {out}\n"
+
+    typer.echo(_done(work), nl=False)
+
+
 @bench.command(
     "data", epilog="Example: hypersigma-train bench data pretrain/demo_spatial step_ms=100"
 )
@@ -125,22 +170,26 @@ def bench_data(config: Config, overrides: Overrides = None, as_json: Json = Fals
 
 
 def _report(work: Callable[[], dict[str, Any]], *, as_json: bool) -> None:
-    """Do the work and print what came out; 1 if it failed, 2 if the config is wrong."""
+    """Do the work and print what came out."""
+    result = _done(work)
+    typer.echo(json.dumps(result, indent=1) if as_json else _text(result))
+
+
+def _done[T](work: Callable[[], T]) -> T:
+    """Do the work and return what came out; exit with 1 if it failed, 2 if the config is wrong."""
     _log_to_stderr()
     from hypersigma.checkpoint import CheckpointError
     from hypersigma.runfolder import TrainError
 
     try:
-        result = work()
+        return work()
     except ConfigError as error:
         _fail(error, WRONG_USAGE)
     except (CheckpointError, TrainError, OSError, ValueError, LookupError) as error:
         _fail(error, FAILED)
-    else:
-        typer.echo(json.dumps(result, indent=1) if as_json else _text(result))
 
 
-def _fail(error: Exception, code: int) -> None:
+def _fail(error: Exception, code: int) -> NoReturn:
     typer.echo(f"error: {error}", err=True)
     raise typer.Exit(code) from error
 

@@ -1,7 +1,7 @@
 """A run's folder: whose it is, how far it is, and its summary.
 
-`config.json` (resolved config and data version), `metrics.jsonl`, `tensorboard/`, `checkpoints/`,
-and `summary.json`, written last: a run with a summary is finished.
+`config.json` (resolved config and data version), `environment.json`, `metrics.jsonl`,
+`tensorboard/`, `checkpoints/`, and `summary.json`, written last: a run with a summary is finished.
 """
 
 import json
@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 from pydantic import TypeAdapter
 
+from hypersigma import environment
 from hypersigma.inputs import SensorInput
-from hypersigma.runlog import plain_json, read_metrics
+from hypersigma.runlog import flatten, plain_json, read_metrics
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +96,7 @@ def claim(run: Path, identity: Mapping[str, Any]) -> None:
     path = run / CONFIG_FILE
     mine = {key: identity[key] for key in ("task", "config", "data")}
     if path.exists():
-        here, there = _flatten(mine), _flatten(json.loads(path.read_text(encoding="utf-8")))
+        here, there = flatten(mine), flatten(json.loads(path.read_text(encoding="utf-8")))
         differing = [
             f"{key.removeprefix('config.')} is {there.get(key)!r} there and {here.get(key)!r} here"
             for key in sorted((here.keys() | there.keys()) - MAY_DIFFER)
@@ -108,6 +109,7 @@ def claim(run: Path, identity: Mapping[str, Any]) -> None:
             )
     run.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(mine, indent=1), encoding="utf-8")
+    environment.record(run, identity)
 
 
 def write_summary(
@@ -141,12 +143,3 @@ def write_summary(
     (run / SUMMARY_FILE).write_text(text, encoding="utf-8")
     written: dict[str, Any] = json.loads(text)
     return written
-
-
-def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(value, dict):
-        return {prefix: value}
-    flat: dict[str, Any] = {}
-    for key, inner in value.items():
-        flat |= _flatten(inner, f"{prefix}.{key}" if prefix else str(key))
-    return flat

@@ -83,6 +83,12 @@ def test_splits(tmp_path):
 
 
 @pytest.mark.slow
+def test_slurm(tmp_path):
+    assert len(run_page(ROOT / "docs/slurm.md", tmp_path)) == 1
+    assert "#SBATCH --partition=gpu\n" in (tmp_path / "job.sbatch").read_text()
+
+
+@pytest.mark.slow
 @pytest.mark.prefect
 def test_schedule(tmp_path):
     commands = run_page(ROOT / "docs/schedule.md", tmp_path)
