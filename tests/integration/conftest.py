@@ -6,8 +6,11 @@ import pytest
 
 from scripts.make_env import new_values
 from tests import compose as compose_file
+from tests.hypersigma.runs.conftest import world
 from tests.integration import services as by_hand
 from tests.integration import slurm as slurm_by_hand
+
+__all__ = ["world"]
 
 
 @dataclass(frozen=True)

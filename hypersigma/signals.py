@@ -1,0 +1,55 @@
+"""Requests to stop, which a run follows at the end of its step."""
+
+import logging
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+logger = logging.getLogger(__name__)
+
+PREEMPTED = (signal.SIGTERM, signal.SIGUSR1)
+"""What schedulers send before they take a machine away."""
+
+
+@dataclass
+class Requests:
+    """What was asked for so far."""
+
+    interrupted: bool = False
+    """By Ctrl-C: somebody is there, and is told."""
+    preempted: bool = False
+    """By a scheduler: this is no failure, and it will start the run again."""
+
+    @property
+    def any(self) -> bool:
+        """Whether to stop."""
+        return self.interrupted or self.preempted
+
+
+@contextmanager
+def stop_requests() -> Iterator[Requests]:
+    """Note Ctrl-C, SIGTERM and SIGUSR1, so that a step can be finished; a second Ctrl-C kills."""
+    asked = Requests()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT:
+            asked.interrupted = True
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            logger.warning("interrupted: finishing this step and saving; once more to stop at once")
+        else:
+            asked.preempted = True
+            name = signal.Signals(number).name
+            logger.warning("%s: finishing this step and saving", name)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, *PREEMPTED)}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

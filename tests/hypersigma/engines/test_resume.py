@@ -1,0 +1,163 @@
+"""A run that is stopped in any way, and goes on with any engine, is the undisturbed run."""
+
+import json
+import os
+import signal
+import time
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+
+from hypersigma import checkpoint
+from hypersigma.pretrain import pretrain
+from hypersigma.runfolder import TrainError
+from hypersigma.runlog import read_metrics
+from hypersigma.saving import Saver
+
+from .launching import SECONDS, seen, trained, trainees
+
+NUMBERS = ("loss", "grad_norm", "lr", "val_loss")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [4, pytest.param(100, marks=pytest.mark.soak)])
+def test_no_way_to_stop_a_run_changes_a_bit_of_it(pretraining, tmp_path, kills):
+    rng = np.random.default_rng(kills)
+    train = {"steps": 9 * kills, "accumulate": 2, "checkpoint_every": 3, "keep": 3, "eval_every": 5}
+    train |= {"deterministic": True}
+    whole, cut = pretraining("whole", train=train), pretraining("cut", train=train)
+    trained(tmp_path / "whole_out", [whole], "--seen", tmp_path / "whole_seen")
+    for number in range(kills):
+        WAYS[number % len(WAYS)](cut, tmp_path, int(rng.integers(3, 8)))
+    trained(tmp_path / "out", [cut], "--seen", tmp_path / "seen")
+    assert seen(tmp_path / "seen") == seen(tmp_path / "whole_seen")
+    assert len(seen(tmp_path / "seen")) == 2 * 9 * kills
+    assert curves(cut) == curves(whole)
+    assert files(cut) == files(whole)
+
+
+def killed(config, folder, steps):
+    """Kill a run at some instant after so many steps."""
+    with running(config, folder) as process:
+        wait_for_steps(config, steps, process)
+
+
+def told_to_stop(config, folder, steps):
+    """Send a run what a scheduler sends; it has then saved all that it made."""
+    with running(config, folder) as process:
+        wait_for_steps(config, steps, process)
+        process.send_signal(signal.SIGTERM if steps % 2 else signal.SIGUSR1)
+        assert process.wait(SECONDS) == 0, (folder / "cut_out/0.err").read_text()
+    made = read_metrics(config.run)[-1]["step"]
+    assert checkpoint.newest(config.run).state["step"] == made
+    mark = json.loads((config.run / "resumable.json").read_text())
+    assert (mark["step"], mark["resumable"]) == (made, True)
+
+
+def without_room(config, folder, steps):
+    """Kill a run that finds no room on the disk for its next two checkpoints."""
+    before = checkpoint.newest(config.run).state["step"]
+    full = [step for step in range(before + 1, before + 9) if step % 3 == 0]
+    with running(config, folder, "--full", *full) as process:
+        wait_for_steps(config, 7, process)
+    assert f"no room for the checkpoint of step {full[0]}" in (folder / "cut_out/0.err").read_text()
+    assert not (config.run / f"checkpoints/step-{full[0]:08d}").exists()
+    assert checkpoint.newest(config.run).state["step"] == before
+
+
+def torn(config, folder, steps):
+    """Kill a run, and cut a file of its last checkpoint off."""
+    killed(config, folder, steps)
+    path = checkpoint.newest(config.run).folder / checkpoint.MOMENTS_FILE
+    os.truncate(path, path.stat().st_size // 2)
+
+
+WAYS = (killed, told_to_stop, without_room, torn)
+
+
+@contextmanager
+def running(config, folder, *options):
+    """Return a context in which a run goes on slowly, and that kills it; yields its process."""
+    more = ("--seen", folder / "seen", "--pause", 0.02, *options)
+    with trainees(folder / "cut_out", [config], *more) as (process,):
+        yield process
+
+
+def wait_for_steps(config, steps, process):
+    """Wait until a run that was started has made so many steps."""
+    begin = checkpoint.newest(config.run)
+    begin = begin.state["step"] if begin else 0
+    deadline = time.monotonic() + SECONDS
+    while last_step(config) < begin + steps and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert process.poll() is None, "ended before it could be stopped"
+
+
+def last_step(config):
+    records = read_metrics(config.run)
+    return records[-1]["step"] if records else 0
+
+
+def curves(config):
+    return {name: [r.get(name) for r in read_metrics(config.run)] for name in NUMBERS}
+
+
+def files(config):
+    folder = checkpoint.newest(config.run).folder
+    names = (checkpoint.MODEL_FILE, checkpoint.MOMENTS_FILE)
+    return [(folder / name).read_bytes() for name in names]
+
+
+@pytest.mark.slow
+def test_goes_on_with_two_processes_one_and_two(pretraining, tmp_path):
+    train = {"steps": 12, "accumulate": 2, "eval_every": 6}
+    whole, cut = pretraining("whole", train=train), pretraining("cut", train=train)
+    trained(tmp_path / "whole_out", [whole], "--seen", tmp_path / "whole_seen")
+    see = ("--seen", tmp_path / "seen")
+    two, shared = tmp_path / "two", {"train": train | {"engine": "deepspeed", "zero": 2}}
+    trained(two, [cut], *see, "--stop", 4, processes=2)
+    trained(tmp_path / "one", [cut], *see, "--stop", 7)
+    trained(two, [pretraining("cut", **shared)], *see, "--stop", 9, processes=2)
+    shared["train"]["zero"] = 3
+    trained(two, [pretraining("cut", **shared)], *see, processes=2)
+    assert len(read_metrics(cut.run)) == 12
+    assert seen(tmp_path / "seen") == seen(tmp_path / "whole_seen")
+    ours, theirs = curves(cut), curves(whole)
+    for name in ("loss", "grad_norm"):
+        np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-5)
+
+
+def test_a_last_checkpoint_without_room_fails_in_words_and_goes_on_later(pretraining, monkeypatch):
+    config = pretraining(train={"steps": 4, "checkpoint_every": 2})
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "write_tensors", no_room_from(checkpoint.write_tensors, "4"))
+        with pytest.raises(TrainError, match="step 4, the last one, found no room on the disk"):
+            pretrain(config)
+    assert [path.name for path in (config.run / "checkpoints").iterdir()] == ["step-00000002"]
+    assert pretrain(config)["steps"] == 4
+
+
+def test_a_first_checkpoint_without_room_stops_the_run(pretraining, monkeypatch):
+    monkeypatch.setattr(checkpoint, "write_tensors", no_room_from(checkpoint.write_tensors, "2"))
+    with pytest.raises(TrainError, match=r"a checkpoint could not be written: .*No space left"):
+        pretrain(pretraining(train={"steps": 4, "checkpoint_every": 2}))
+
+
+def no_room_from(write, step):
+    def full(path, tensors):
+        if f"-0000000{step}/" in str(path):
+            path.write_bytes(b"half of it")
+            raise OSError(28, "No space left on device")
+        return write(path, tensors)
+
+    return full
+
+
+def test_what_a_thread_cannot_write_stops_the_run(tmp_path):
+    with Saver(tmp_path / "file", keep=1) as saver:
+        (tmp_path / "file").write_text("in the way")
+        saver.save(checkpoint.Tensors({}, {}), {"step": 1})
+        with pytest.raises(TrainError, match="could not be written"):
+            saver.wait()
