@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import configs
 from configs import ConfigError
 from hypersigma.pretrain import PretrainConfig
+from hypersigma.runfolder import RESUMABLE_FILE, TrainError
 
 NOTICE_SECONDS = 120
 """Between the signal and the end of a job's time: for the step at hand and a checkpoint."""
@@ -29,23 +30,15 @@ SCRIPT = """\
 #SBATCH --signal=USR1@{notice}
 set -euo pipefail
 
-run={run}
-checkpoints() {{ printf '%s\\n' "$run"/checkpoints/step-*; }}
-before=$(checkpoints)
-
 # Preempted or cancelled, this shell ends by SIGTERM: SLURM lets the processes save, and then queues
 # the job again, or does not.
 srun --cpus-per-task="$SLURM_CPUS_PER_TASK" --kill-on-bad-exit=1 \\
     hypersigma-train pretrain {arguments}
 
-if [ -e "$run/summary.json" ]; then
-    exit
+# The mark of a run that was told to stop, saved, and can go on. A finished one has none.
+if [ -e {mark} ]; then
+    scontrol requeue "$SLURM_JOB_ID"
 fi
-if [ "$(checkpoints)" = "$before" ]; then
-    echo "no checkpoint since this start, so it is not queued again: give it more --time" >&2
-    exit 1
-fi
-scontrol requeue "$SLURM_JOB_ID"
 """
 
 
@@ -86,34 +79,22 @@ def batch_script(config: str, overrides: Sequence[str], allocation: Allocation) 
     """
     _check(config, overrides, allocation)
     loaded = configs.load(PretrainConfig, config, overrides)
+    try:
+        parts = loaded.train.parts(allocation.world)
+    except TrainError as error:
+        raise ConfigError(str(error)) from error
     options = [f"--{name}={value}" for name, value in allocation.options().items()]
     return SCRIPT.format(
         command=shlex.join(["hypersigma-train", "slurm", config, *overrides, *options]),
         samples=loaded.train.batch_size * loaded.train.accumulate,
         batch_size=loaded.train.batch_size,
         world=allocation.world,
-        parts=parts(loaded, allocation.world),
+        parts=parts,
         directives="\n".join(f"#SBATCH {line}" for line in directives(loaded, allocation)),
         notice=NOTICE_SECONDS,
-        run=shlex.quote(str(loaded.run)),
+        mark=shlex.quote(str(loaded.run / RESUMABLE_FILE)),
         arguments=shlex.join([config, *overrides]),
     )
-
-
-def parts(config: PretrainConfig, world: int) -> int:
-    """Return how many batches each of `world` processes adds up for the config's samples a step.
-
-    Raises:
-        ConfigError: They do not come out even.
-    """
-    batches = config.train.accumulate
-    if batches % world:
-        raise ConfigError(
-            f"a step has {batches} batches of {config.train.batch_size} samples (train.accumulate, "
-            f"train.batch_size), which {world} processes cannot share evenly; take a number of "
-            f"processes that divides {batches}, or other values of these two"
-        )
-    return batches // world
 
 
 def directives(config: PretrainConfig, allocation: Allocation) -> list[str]:

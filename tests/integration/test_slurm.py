@@ -24,18 +24,19 @@ STAND_IN = """\
 import os, pathlib, signal, sys, time
 
 rank, turn = os.environ["SLURM_PROCID"], os.environ.get("SLURM_RESTART_COUNT", "0")
-run = pathlib.Path("runs/x")
+mark = pathlib.Path("runs/x/resumable.json")
+mark.parent.mkdir(parents=True, exist_ok=True)
 got = []
 for number in (signal.SIGTERM, signal.SIGUSR1):
     signal.signal(number, lambda number, _: got.append(signal.Signals(number).name))
 print("began", rank, turn, *sys.argv[1:], flush=True)
 while not got:
     if turn == "1":
-        run.joinpath("summary.json").touch()
+        mark.unlink(missing_ok=True)
         sys.exit()
     time.sleep(0.05)
 time.sleep(1)
-run.joinpath("checkpoints", f"step-{int(turn) + 1}").mkdir(parents=True, exist_ok=True)
+mark.touch()
 print("saved", rank, turn, got[0], flush=True)
 """
 
