@@ -31,31 +31,41 @@ Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="[KEY=VALUE]...", help="e.g. train.steps=100, run=runs/other."),
 ]
+Dry = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Check config, data, memory, disk and time; write nothing."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 @app.command(epilog="Example: hypersigma-train pretrain pretrain/demo_spatial run=runs/try")
-def pretrain(config: Config, overrides: Overrides = None, as_json: Json = False) -> None:
+def pretrain(
+    config: Config, overrides: Overrides = None, dry_run: Dry = False, as_json: Json = False
+) -> None:
     """Pretrain a masked autoencoder; go on where an interrupted run stopped."""
 
     def work() -> dict[str, Any]:
         from hypersigma import pretrain as command
 
-        return command.pretrain(configs.load(command.PretrainConfig, config, overrides or ()))
+        loaded = configs.load(command.PretrainConfig, config, overrides or ())
+        return command.pretrain(loaded, dry=dry_run)
 
-    _report(work, as_json=as_json)
+    (_report_dry if dry_run else _report)(work, as_json=as_json)
 
 
 @app.command(epilog="Example: hypersigma-train finetune finetune/demo_both run=runs/try")
-def finetune(config: Config, overrides: Overrides = None, as_json: Json = False) -> None:
+def finetune(
+    config: Config, overrides: Overrides = None, dry_run: Dry = False, as_json: Json = False
+) -> None:
     """Fine-tune a classifier of labelled pixels, from pretrained encoders or from scratch."""
 
     def work() -> dict[str, Any]:
         from hypersigma import finetune as command
 
-        return command.finetune(configs.load(command.FinetuneConfig, config, overrides or ()))
+        loaded = configs.load(command.FinetuneConfig, config, overrides or ())
+        return command.finetune(loaded, dry=dry_run)
 
-    _report(work, as_json=as_json)
+    (_report_dry if dry_run else _report)(work, as_json=as_json)
 
 
 @app.command(
@@ -173,6 +183,16 @@ def _report(work: Callable[[], dict[str, Any]], *, as_json: bool) -> None:
     """Do the work and print what came out."""
     result = _done(work)
     typer.echo(json.dumps(result, indent=1) if as_json else _text(result))
+
+
+def _report_dry(work: Callable[[], dict[str, Any]], *, as_json: bool) -> None:
+    """Do the work and print what a dry run found; 1 if something is in the way of a real one."""
+    from hypersigma.dryrun import table
+
+    result = _done(work)
+    typer.echo(json.dumps(result, indent=1) if as_json else table(result))
+    if result.get("problems"):
+        raise typer.Exit(FAILED)
 
 
 def _done[T](work: Callable[[], T]) -> T:

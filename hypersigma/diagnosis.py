@@ -4,8 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from hypersigma.bench import WAITING
-
+WAITING = 0.05
+"""Share of the time that a device may wait before its loader is called too slow."""
 WARM_UP_STEPS = 2
 """The first ones start readers and compile kernels."""
 

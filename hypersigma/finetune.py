@@ -22,6 +22,7 @@ from hypersigma.classifier import (
     scale_inputs,
 )
 from hypersigma.data import WindowBatch, window_batches
+from hypersigma.dryrun import dry_run
 from hypersigma.inputs import SensorInput
 from hypersigma.metrics import classification_report, confusion_matrix
 from hypersigma.pixels import Pixels, draw, draw_per_class, labelled, read_classes
@@ -70,12 +71,13 @@ class FinetuneConfig:
     """Labelled pixels of the validation split that choose the best checkpoint, at most."""
 
 
-def finetune(config: FinetuneConfig) -> dict[str, Any]:
+def finetune(config: FinetuneConfig, *, dry: bool = False) -> dict[str, Any]:
     """Train, or go on with, the run that `config` describes, and return its summary.
 
     Only tiles of the training split are trained on; the validation split chooses the checkpoint;
     the test split is not read. Of several processes the first one returns the summary, the others
-    nothing; a run that a scheduler stopped returns how far it is.
+    nothing; a run that a scheduler stopped returns how far it is. A dry one is measured, and
+    returns what it needs.
 
     Raises:
         TrainError: The run folder is another run's, or steps go wrong too often.
@@ -84,23 +86,23 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
         CheckpointError: A pretrained encoder cannot be found or read.
     """
     with process(config.train) as device:
-        return _finetune(config, device)
+        return _finetune(config, device, dry=dry)
 
 
-def _finetune(config: FinetuneConfig, device: torch.device) -> dict[str, Any]:
+def _finetune(config: FinetuneConfig, device: torch.device, *, dry: bool) -> dict[str, Any]:
     shards = open_shards(config.shards)
     contract = _contract(config, shards)
     classes = read_classes(config.labels)
     identity = run_identity("finetune", config, shards.manifest, {config.sensor: contract})
     identity["classes"] = classes
-    if (done := finished(config.run, identity)) is not None:
+    if not dry and (done := finished(config.run, identity)) is not None:
         return done
     torch.manual_seed(config.train.seed)
     model = new_model(identity["config"], contract, len(classes), recompute=config.train.recompute)
     identity["pretrained"] = load_pretrained(model, config.pretrained, contract)
     model.to(device)
     pixels = training_pixels(config, shards, classes)
-    if distributed.rank() == 0:
+    if distributed.rank() == 0 and not dry:
         save_training_pixels(config, shards, pixels, contract)
     held_out = _validation_pixels(config, shards)
     trained = Classifier(model, contract, classes, device, config.run, identity)
@@ -124,6 +126,8 @@ def _finetune(config: FinetuneConfig, device: torch.device) -> dict[str, Any]:
         score="val_oa" if held_out is not None else None,
         identity=identity,
     )
+    if dry:
+        return dry_run(job, config.train, config.run, workers=None)
     progress = fit(job, config.train, config.run)
     if distributed.rank():
         return {}

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from hypersigma import checkpoint, distributed, inputs
 from hypersigma.backbones.sizes import SizeName
 from hypersigma.data import Inputs, scaling, tile_batches
+from hypersigma.dryrun import dry_run
 from hypersigma.heldout import HeldOut, held_out_errors, write_errors
 from hypersigma.mae import Mae, MaeOutput, spatial_mae, spectral_mae
 from hypersigma.pictures import draw_reconstruction
@@ -64,11 +65,11 @@ class PretrainConfig:
     """Of a bucket's tiles, kept on this machine's disk in HYPERSIGMA_CACHE; 0: none."""
 
 
-def pretrain(config: PretrainConfig) -> dict[str, Any]:
+def pretrain(config: PretrainConfig, *, dry: bool = False) -> dict[str, Any]:
     """Train, or go on with, the run that `config` describes, and return its summary.
 
     Of several processes the first one returns it, the others nothing. A run that a scheduler
-    stopped returns how far it is.
+    stopped returns how far it is. A dry one is measured, and returns what it needs.
 
     Raises:
         TrainError: The run folder is another run's, or steps go wrong too often.
@@ -76,14 +77,14 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
         SchemaError: The shards are missing or damaged, or have no training tile.
     """
     with process(config.train) as device:
-        return _pretrain(config, device)
+        return _pretrain(config, device, dry=dry)
 
 
-def _pretrain(config: PretrainConfig, device: torch.device) -> dict[str, Any]:
+def _pretrain(config: PretrainConfig, device: torch.device, *, dry: bool) -> dict[str, Any]:
     shards = open_shards(config.shards)
     contracts = inputs.from_manifest(shards.manifest, standardize=config.standardize)
     identity = run_identity("pretrain", config, shards.manifest, contracts)
-    if (done := finished(config.run, identity)) is not None:
+    if not dry and (done := finished(config.run, identity)) is not None:
         return done
     model = _begun(config).to(device)
     tables = scaling(contracts, device)
@@ -106,6 +107,8 @@ def _pretrain(config: PretrainConfig, device: torch.device) -> dict[str, Any]:
         score=None,
         identity=identity,
     )  # fmt: skip
+    if dry:
+        return dry_run(job, config.train, config.run, workers=config.workers)
     progress = fit(job, config.train, config.run)
     if distributed.rank():
         return {}
