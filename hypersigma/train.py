@@ -190,10 +190,10 @@ def _leave_out[T](at: Progress, feed: Feed[T], parts: int) -> Progress:
 
 def _together(losses: Mapping[str, float], asked: Requests) -> dict[str, float]:
     """Return the losses' means over all processes; what one is asked for, all then are."""
-    flags = {"interrupted": asked.interrupted, "preempted": asked.preempted}
-    found = distributed.mean({**losses, **{name: float(flag) for name, flag in flags.items()}})
-    for name in flags:
-        setattr(asked, name, found.pop(name) > 0)
+    flags = {name: float(name in asked.noted) for name in ("interrupted", "preempted")}
+    found = distributed.mean({**losses, **flags})
+    asked.interrupted = found.pop("interrupted") > 0
+    asked.preempted = found.pop("preempted") > 0
     return found
 
 

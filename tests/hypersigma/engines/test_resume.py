@@ -3,19 +3,24 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import numpy as np
+import psutil
 import pytest
+import yaml
 
 from hypersigma import checkpoint
 from hypersigma.pretrain import pretrain
 from hypersigma.runfolder import TrainError
 from hypersigma.runlog import read_metrics
 from hypersigma.saving import Saver
+from tests.integration.processes import ROOT, environment
 
-from .launching import SECONDS, seen, trained, trainees
+from .launching import SECONDS, job, seen, trained, trainees
 
 NUMBERS = ("loss", "grad_norm", "lr", "val_loss")
 
@@ -108,6 +113,53 @@ def files(config):
     folder = checkpoint.newest(config.run).folder
     names = (checkpoint.MODEL_FILE, checkpoint.MOMENTS_FILE)
     return [(folder / name).read_bytes() for name in names]
+
+
+@pytest.mark.slow
+def test_torchrun_stops_with_all_its_workers_and_goes_on(pretraining, tmp_path):
+    train = {"steps": 40, "accumulate": 2, "checkpoint_every": 100}
+    config = pretraining("cut", train=train, workers=1)
+    with torchrun(config, tmp_path) as process:
+        wait_for_steps(config, 3, process)
+        # A scheduler signals every process, those that read as well.
+        for one in psutil.Process(process.pid).children(recursive=True):
+            one.send_signal(signal.SIGUSR1)
+        assert process.wait(SECONDS) == 0, (tmp_path / "torchrun.log").read_text()
+    made = read_metrics(config.run)[-1]["step"]
+    assert made < 40
+    assert checkpoint.newest(config.run).state["step"] == made
+    with torchrun(config, tmp_path) as process:
+        assert process.wait(SECONDS) == 0, (tmp_path / "torchrun.log").read_text()
+    assert [record["step"] for record in read_metrics(config.run)] == list(range(1, 41))
+    whole = pretraining("whole", train=train)
+    pretrain(whole)
+    np.testing.assert_allclose(curves(config)["loss"], curves(whole)["loss"], rtol=1e-5)
+
+
+@contextmanager
+def torchrun(config, folder):
+    """Run the command by two processes that torchrun starts; yields torchrun."""
+    path, log = folder / "config.yaml", folder / "torchrun.log"
+    path.write_text(yaml.safe_dump(job(config)["config"]))
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command = [*torchrun, "-m", "hypersigma", "pretrain", path]
+    with (
+        log.open("w") as output,
+        subprocess.Popen(
+            command, stdout=output, stderr=output, cwd=ROOT,
+            env=environment(OMP_NUM_THREADS="1", GLOO_SOCKET_IFNAME="lo"),
+        ) as process,
+    ):  # fmt: skip
+        family = []
+        try:
+            yield process
+        finally:
+            with suppress(psutil.NoSuchProcess):
+                family = psutil.Process(process.pid).children(recursive=True)
+            process.kill()
+            for one in family:
+                with suppress(psutil.NoSuchProcess):
+                    one.kill()
 
 
 @pytest.mark.slow
