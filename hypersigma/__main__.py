@@ -137,7 +137,8 @@ def _report(work: Callable[[], dict[str, Any]], *, as_json: bool) -> None:
     except (CheckpointError, TrainError, OSError, ValueError, LookupError) as error:
         _fail(error, FAILED)
     else:
-        typer.echo(json.dumps(result, indent=1) if as_json else _text(result))
+        if result:  # of several processes that train, the first one alone has one
+            typer.echo(json.dumps(result, indent=1) if as_json else _text(result))
 
 
 def _fail(error: Exception, code: int) -> None:

@@ -58,3 +58,17 @@ def stop_requests() -> Iterator[Requests]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def shielded() -> Iterator[None]:
+    """Let processes that are started here, and theirs, go on when a run is asked to stop.
+
+    Terminals and schedulers send their signals to every process; it is for the training one to end
+    its workers. What a thread blocks is blocked in processes that it starts.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, *PREEMPTED})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

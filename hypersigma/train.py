@@ -22,7 +22,7 @@ from hypersigma.processes import generator, pick_device, seed_globally
 from hypersigma.resume import go_back, restore
 from hypersigma.runfolder import Progress, TrainError, claim
 from hypersigma.runlog import RunLog
-from hypersigma.saving import Saver
+from hypersigma.saving import FULL, Saver
 from hypersigma.signals import Requests, stop_requests
 from hypersigma.trainconfig import TrainConfig
 from hypersigma.watchdog import Watchdog
@@ -220,4 +220,26 @@ def _step_log(
         yield lambda step, record: None
         return
     with RunLog(run, start=at.step, steps=config.steps, every=config.log_every) as log:
-        yield log.write
+        yield _if_there_is_room(log.write)
+
+
+def _if_there_is_room(
+    write: Callable[[int, Mapping[str, float]], None],
+) -> Callable[[int, Mapping[str, float]], None]:
+    """Return the same, but that a full disk is no error: what has no room waits for some."""
+    full = False
+
+    def write_on(step: int, record: Mapping[str, float]) -> None:
+        nonlocal full
+        try:
+            write(step, record)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            if not full:
+                logger.warning("no room for the log of step %d: %s; training goes on", step, error)
+            full = True
+        else:
+            full = False
+
+    return write_on

@@ -44,6 +44,7 @@ def test_engines_of_two_processes_reach_the_losses_of_one(pretraining, tmp_path)
     pretrain(alone)
     assert curve(alone)[-1] < 0.9 * curve(alone)[0]  # so that it is no standstill
     shared = {name: pretraining(name, train=train | how, **model) for name, how in ENGINES.items()}
+    del shared["offload"]  # which is zero2 here, and differs on a GPU
     trained(tmp_path / "out", list(shared.values()), processes=2)
     theirs = checkpoint.find(alone.run)
     for config in shared.values():
@@ -84,9 +85,7 @@ def test_deepspeed_trains_in_bf16_with_weights_in_float32(pretraining, tmp_path)
     train = {"steps": 4, "accumulate": 2, "precision": "bf16"}
     alone = pretraining("single", train=train)
     pretrain(alone)
-    shared = [
-        pretraining(name, train=train | ENGINES[name]) for name in ("zero0", "zero2", "zero3")
-    ]
+    shared = [pretraining(name, train=train | ENGINES[name]) for name in ("offload", "zero3")]
     trained(tmp_path / "out", shared, processes=2)
     for config in shared:
         # Much nearer than bf16 itself, which has three digits.

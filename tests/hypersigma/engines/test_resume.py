@@ -16,7 +16,7 @@ import yaml
 from hypersigma import checkpoint
 from hypersigma.pretrain import pretrain
 from hypersigma.runfolder import TrainError
-from hypersigma.runlog import read_metrics
+from hypersigma.runlog import RunLog, read_metrics
 from hypersigma.saving import Saver
 from tests.integration.processes import ROOT, environment
 
@@ -168,12 +168,10 @@ def test_goes_on_with_two_processes_one_and_two(pretraining, tmp_path):
     whole, cut = pretraining("whole", train=train), pretraining("cut", train=train)
     trained(tmp_path / "whole_out", [whole], "--seen", tmp_path / "whole_seen")
     see = ("--seen", tmp_path / "seen")
-    two, shared = tmp_path / "two", {"train": train | {"engine": "deepspeed", "zero": 2}}
-    trained(two, [cut], *see, "--stop", 4, processes=2)
-    trained(tmp_path / "one", [cut], *see, "--stop", 7)
-    trained(two, [pretraining("cut", **shared)], *see, "--stop", 9, processes=2)
-    shared["train"]["zero"] = 3
-    trained(two, [pretraining("cut", **shared)], *see, processes=2)
+    zero3 = pretraining("cut", train=train | {"engine": "deepspeed", "zero": 3})
+    trained(tmp_path / "two", [zero3], *see, "--stop", 4, processes=2)
+    trained(tmp_path / "one", [cut], *see, "--stop", 8)
+    trained(tmp_path / "two", [zero3], *see, processes=2)
     assert len(read_metrics(cut.run)) == 12
     assert seen(tmp_path / "seen") == seen(tmp_path / "whole_seen")
     ours, theirs = curves(cut), curves(whole)
@@ -195,6 +193,22 @@ def test_a_first_checkpoint_without_room_stops_the_run(pretraining, monkeypatch)
     monkeypatch.setattr(checkpoint, "write_tensors", no_room_from(checkpoint.write_tensors, "2"))
     with pytest.raises(TrainError, match=r"a checkpoint could not be written: .*No space left"):
         pretrain(pretraining(train={"steps": 4, "checkpoint_every": 2}))
+
+
+def test_a_log_without_room_stops_no_run(pretraining, monkeypatch, caplog):
+    write = RunLog.write
+
+    def full(self, step, record):
+        if step in (2, 3):
+            raise OSError(28, "No space left on device")
+        write(self, step, record)
+
+    monkeypatch.setattr(RunLog, "write", full)
+    config = pretraining(train={"steps": 5})
+    assert pretrain(config)["steps"] == 5
+    assert caplog.text.count("no room for the log of step 2") == 1
+    assert "log of step 3" not in caplog.text
+    assert [record["step"] for record in read_metrics(config.run)] == [1, 4, 5]
 
 
 def no_room_from(write, step):
