@@ -89,9 +89,9 @@ def fit[T](job: Job[T], config: TrainConfig, run: Path) -> Progress:
         Saver(run, keep=config.keep, keep_every=config.keep_every) as saver,
         Watchdog(run, config.stall_seconds) as watchdog,
     ):
-        at, start = restore(trained, run), None
+        at = restore(trained, run)
         if not at.step:
-            start = trained.state(keep=True)
+            _save(job, trained, at, saver)  # to go back to, and to see that there is room
         while True:
             try:
                 with (
@@ -102,7 +102,7 @@ def fit[T](job: Job[T], config: TrainConfig, run: Path) -> Progress:
                 break
             except BadStepError as bad:
                 go_back(bad.trouble, run, config.guard.rewinds, saver)
-                at = restore(trained, run, start)
+                at = restore(trained, run)
         saver.finish(at.step)
     if asked.interrupted and at.step < config.steps:
         raise InterruptedRunError(
@@ -164,8 +164,7 @@ def _steps[T](
         improved = at.best is not None and at.best["step"] == at.step
         due = at.step % config.checkpoint_every == 0 or at.step == config.steps
         if due or improved or tools.asked.any:
-            state = {**dataclasses.asdict(at), **job.identity}
-            tools.saver.save(trained.state(keep=rank == 0), state)
+            _save(job, trained, at, tools.saver)
         tools.watchdog.stepped(at.step)
         if tools.asked.any:
             break
@@ -177,6 +176,12 @@ def autocast(model: nn.Module, config: TrainConfig) -> AbstractContextManager[An
     device = next(model.parameters()).device.type
     bf16 = config.precision == "bf16" or (config.precision == "auto" and device == "cuda")
     return torch.autocast(device, torch.bfloat16, enabled=bf16)
+
+
+def _save[T](job: Job[T], trained: Engine, at: Progress, saver: Saver) -> None:
+    """Begin to write a checkpoint, in the first process; all put it together."""
+    state = {**dataclasses.asdict(at), **job.identity}
+    saver.save(trained.state(keep=distributed.rank() == 0), state)
 
 
 def _leave_out[T](at: Progress, feed: Feed[T], parts: int) -> Progress:
