@@ -182,7 +182,8 @@ def bench_data(config: Config, overrides: Overrides = None, as_json: Json = Fals
 def _report(work: Callable[[], dict[str, Any]], *, as_json: bool) -> None:
     """Do the work and print what came out."""
     result = _done(work)
-    typer.echo(json.dumps(result, indent=1) if as_json else _text(result))
+    if result:  # of several processes that train, the first one alone has one
+        typer.echo(json.dumps(result, indent=1) if as_json else _text(result))
 
 
 def _report_dry(work: Callable[[], dict[str, Any]], *, as_json: bool) -> None:
@@ -190,7 +191,8 @@ def _report_dry(work: Callable[[], dict[str, Any]], *, as_json: bool) -> None:
     from hypersigma.dryrun import table
 
     result = _done(work)
-    typer.echo(json.dumps(result, indent=1) if as_json else table(result))
+    if result:
+        typer.echo(json.dumps(result, indent=1) if as_json else table(result))
     if result.get("problems"):
         raise typer.Exit(FAILED)
 

@@ -116,11 +116,14 @@ def describe(path: Path) -> dict[str, Any]:
 def prune(run: Path, *, keep: int, every: int = 0, spare: int | None = None) -> None:
     """Remove all but the last `keep` checkpoints of a run.
 
-    Those of step `spare`, and of steps that are multiples of `every`, stay, too.
+    Those of step `spare`, and of steps that are multiples of `every`, stay, too; that of step 0
+    only while there is no other.
     """
-    for folder in _folders(run)[:-keep]:
+    folders = _folders(run)
+    for folder in folders[:-1]:
         step = int(folder.name.removeprefix("step-"))
-        if step != spare and not (every and step % every == 0):
+        old = folder in folders[:-keep] and step != spare and not (every and step % every == 0)
+        if old or not step:
             shutil.rmtree(folder)
 
 
@@ -188,7 +191,7 @@ def find(path: Path) -> Checkpoint:
     if (path / STATE_FILE).exists() or is_export(path):
         return open_whole(path)
     last = newest(path)
-    if last is None:
+    if last is None or not last.state["step"]:  # which is not trained
         raise CheckpointError(
             f"{path}: expected a run folder with checkpoints, a checkpoint folder or an export, "
             "found none; train one with `hypersigma-train pretrain` or `finetune`"

@@ -170,8 +170,6 @@ def problems(found: dict[str, Any]) -> list[str]:
 
 def table(found: dict[str, Any]) -> str:
     """Return what `dry_run` found as text, a line each."""
-    if not found:
-        return ""
     steps, times = found["steps"], found["time"]
     shown = {
         "steps": f"{steps['all']}, {steps['done']} of them done",
@@ -188,7 +186,7 @@ def table(found: dict[str, Any]) -> str:
     }  # fmt: skip
     width = max(map(len, shown))
     lines = [f"{name:<{width}}  {value}" for name, value in shown.items()]
-    return "\n".join([*lines, *(f"problem: {one}" for one in found["problems"])]) + "\n"
+    return "\n".join([*lines, *(f"problem: {one}" for one in found["problems"])])
 
 
 def _measured[T](

@@ -14,10 +14,9 @@ import atexit
 import math
 import multiprocessing
 import os
-import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from types import TracebackType
@@ -29,6 +28,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from hypersigma.orphans import end_with_parent
+from hypersigma.signals import shielded
 from storage.ahead import AHEAD_BYTES, ahead
 from storage.batches import Batch, too_many
 from storage.buffers import Buffers
@@ -173,7 +173,9 @@ class TileLoader:
         empty = partial(_own, buffers=Buffers()) if self._augment else None
         made = (_batch(got, self.stream.seed, empty, augment=self._augment) for got in self.stream)
         self._open.callback(self.stream.close)
-        batches = self._open.enter_context(ahead(made, most=self._most, size=_bytes))
+        batches = self._open.enter_context(
+            ahead(made, most=self._most, size=lambda batch: batch.stored.nbytes)
+        )
         self._open.callback(self.stream.interrupt)
         return (batch.pin_memory() for batch in batches) if self._pin else batches
 
@@ -193,7 +195,7 @@ class TileLoader:
             pin_memory=self._pin,
             worker_init_fn=_begin,
         )
-        with _shielded():
+        with shielded():
             batches = iter(loader)
         self._open.callback(_end, batches)
         return batches
@@ -273,26 +275,6 @@ def _turned(images: np.ndarray, turns: np.ndarray, into: np.ndarray) -> np.ndarr
     for image, number, target in zip(images, turns.tolist(), into, strict=True):
         target[...] = turn(image, number)
     return into
-
-
-def _bytes(batch: TileBatch) -> int:
-    return batch.stored.nbytes
-
-
-@contextmanager
-def _shielded() -> Iterator[None]:
-    """Let the processes that are started here, and theirs, go on when a run is asked to stop.
-
-    Terminals and schedulers send their signals to every process; it is for the training one to end
-    its workers. What a thread blocks is blocked in processes that it starts.
-    """
-    before = signal.pthread_sigmask(
-        signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1}
-    )
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _begin(_worker: int) -> None:

@@ -5,7 +5,7 @@ import logging
 from pathlib import Path
 
 from hypersigma import checkpoint, distributed, guard
-from hypersigma.checkpoint import Checkpoint, Tensors
+from hypersigma.checkpoint import Checkpoint
 from hypersigma.engines import Engine
 from hypersigma.guard import Trouble
 from hypersigma.runfolder import Progress, TrainError
@@ -18,15 +18,10 @@ class GuardError(TrainError):
     """A run whose steps went wrong too often."""
 
 
-def restore(trained: Engine, run: Path, start: Tensors | None = None) -> Progress:
+def restore(trained: Engine, run: Path) -> Progress:
     """Load the run's newest whole checkpoint into an engine, and return how far the run is.
 
     All processes read what the first one chose, so the run folder must be one that all of them see.
-
-    Args:
-        trained: What to load into.
-        run: Run folder.
-        start: What to load if there is no checkpoint; None: nothing.
     """
     found = checkpoint.newest(run) if distributed.rank() == 0 else None
     found, slots = distributed.shared((found, [one.slot for one in guard.troubles(run)]))
@@ -34,8 +29,6 @@ def restore(trained: Engine, run: Path, start: Tensors | None = None) -> Progres
     if found is not None:
         trained.load(found.tensors())
         logger.info("goes on from %s", found.folder)
-    elif start is not None:
-        trained.load(start)
     return dataclasses.replace(at, skipped=tuple(sorted({*at.skipped, *slots})))
 
 

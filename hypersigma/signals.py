@@ -5,7 +5,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import FrameType
 
 logger = logging.getLogger(__name__)
@@ -16,8 +16,13 @@ PREEMPTED = (signal.SIGTERM, signal.SIGUSR1)
 
 @dataclass
 class Requests:
-    """What was asked for so far."""
+    """What was asked for.
 
+    A signal may come to one process sooner than to another, so it counts when all know of it.
+    """
+
+    noted: set[str] = field(default_factory=set)
+    """By signals to this process: `interrupted`, `preempted`."""
     interrupted: bool = False
     """By Ctrl-C: somebody is there, and is told."""
     preempted: bool = False
@@ -39,11 +44,11 @@ def stop_requests() -> Iterator[Requests]:
 
     def note(number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT:
-            asked.interrupted = True
+            asked.noted.add("interrupted")
             signal.signal(signal.SIGINT, signal.default_int_handler)
             logger.warning("interrupted: finishing this step and saving; once more to stop at once")
         else:
-            asked.preempted = True
+            asked.noted.add("preempted")
             name = signal.Signals(number).name
             logger.warning("%s: finishing this step and saving", name)
 
@@ -53,3 +58,17 @@ def stop_requests() -> Iterator[Requests]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def shielded() -> Iterator[None]:
+    """Let processes that are started here, and theirs, go on when a run is asked to stop.
+
+    Terminals and schedulers send their signals to every process; it is for the training one to end
+    its workers. What a thread blocks is blocked in processes that it starts.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, *PREEMPTED})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -22,7 +22,7 @@ from hypersigma.processes import generator, pick_device, seed_globally
 from hypersigma.resume import go_back, restore
 from hypersigma.runfolder import Progress, TrainError, claim
 from hypersigma.runlog import RunLog
-from hypersigma.saving import Saver
+from hypersigma.saving import FULL, Saver
 from hypersigma.signals import Requests, stop_requests
 from hypersigma.trainconfig import TrainConfig
 from hypersigma.watchdog import Watchdog
@@ -89,9 +89,9 @@ def fit[T](job: Job[T], config: TrainConfig, run: Path) -> Progress:
         Saver(run, keep=config.keep, keep_every=config.keep_every) as saver,
         Watchdog(run, config.stall_seconds) as watchdog,
     ):
-        at, start = restore(trained, run), None
+        at = restore(trained, run)
         if not at.step:
-            start = trained.state(keep=True)
+            _save(job, trained, at, saver)  # to go back to, and to see that there is room
         while True:
             try:
                 with (
@@ -102,7 +102,7 @@ def fit[T](job: Job[T], config: TrainConfig, run: Path) -> Progress:
                 break
             except BadStepError as bad:
                 go_back(bad.trouble, run, config.guard.rewinds, saver)
-                at = restore(trained, run, start)
+                at = restore(trained, run)
         saver.finish(at.step)
     if asked.interrupted and at.step < config.steps:
         raise InterruptedRunError(
@@ -164,8 +164,7 @@ def _steps[T](
         improved = at.best is not None and at.best["step"] == at.step
         due = at.step % config.checkpoint_every == 0 or at.step == config.steps
         if due or improved or tools.asked.any:
-            state = {**dataclasses.asdict(at), **job.identity}
-            tools.saver.save(trained.state(keep=rank == 0), state)
+            _save(job, trained, at, tools.saver)
         tools.watchdog.stepped(at.step)
         if tools.asked.any:
             break
@@ -179,6 +178,12 @@ def autocast(model: nn.Module, config: TrainConfig) -> AbstractContextManager[An
     return torch.autocast(device, torch.bfloat16, enabled=bf16)
 
 
+def _save[T](job: Job[T], trained: Engine, at: Progress, saver: Saver) -> None:
+    """Begin to write a checkpoint, in the first process; all put it together."""
+    state = {**dataclasses.asdict(at), **job.identity}
+    saver.save(trained.state(keep=distributed.rank() == 0), state)
+
+
 def _leave_out[T](at: Progress, feed: Feed[T], parts: int) -> Progress:
     """Go past the batches of steps that went wrong before."""
     while at.slot in at.skipped:
@@ -190,10 +195,10 @@ def _leave_out[T](at: Progress, feed: Feed[T], parts: int) -> Progress:
 
 def _together(losses: Mapping[str, float], asked: Requests) -> dict[str, float]:
     """Return the losses' means over all processes; what one is asked for, all then are."""
-    flags = {"interrupted": asked.interrupted, "preempted": asked.preempted}
-    found = distributed.mean({**losses, **{name: float(flag) for name, flag in flags.items()}})
-    for name in flags:
-        setattr(asked, name, found.pop(name) > 0)
+    flags = {name: float(name in asked.noted) for name in ("interrupted", "preempted")}
+    found = distributed.mean({**losses, **flags})
+    asked.interrupted = found.pop("interrupted") > 0
+    asked.preempted = found.pop("preempted") > 0
     return found
 
 
@@ -220,4 +225,26 @@ def _step_log(
         yield lambda step, record: None
         return
     with RunLog(run, start=at.step, steps=config.steps, every=config.log_every) as log:
-        yield log.write
+        yield _if_there_is_room(log.write)
+
+
+def _if_there_is_room(
+    write: Callable[[int, Mapping[str, float]], None],
+) -> Callable[[int, Mapping[str, float]], None]:
+    """Return the same, but that a full disk is no error: what has no room waits for some."""
+    full = False
+
+    def write_on(step: int, record: Mapping[str, float]) -> None:
+        nonlocal full
+        try:
+            write(step, record)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            if not full:
+                logger.warning("no room for the log of step %d: %s; training goes on", step, error)
+            full = True
+        else:
+            full = False
+
+    return write_on

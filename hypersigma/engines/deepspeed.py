@@ -68,8 +68,6 @@ class Replicated(Single):
 class Sharded:
     """`zero: 1`, `2` and `3`; see `hypersigma.engines.Engine`.
 
-    With bf16 weights are kept in it, beside the float32 ones that are updated, a share a process.
-
     Args:
         model: On its device.
         config: Of the run.
@@ -210,7 +208,12 @@ def settings(config: TrainConfig, device: torch.device) -> dict[str, Any]:
         "train_micro_batch_size_per_gpu": config.batch_size,
         "gradient_accumulation_steps": config.parts(distributed.world()),
         "gradient_clipping": config.optim.clip if config.zero else 0.0,
-        "bf16": {"enabled": bf16 and config.zero > 0},
+        # Weights and what is sent stay in float32, as with the other engines.
+        "torch_autocast": {
+            "enabled": bf16,
+            "dtype": "bfloat16",
+            "lower_precision_safe_modules": [],
+        },
         "zero_optimization": zero,
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,

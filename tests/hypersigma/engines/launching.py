@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from hypersigma.finetune import FinetuneConfig
 from tests.integration.processes import ROOT, environment, free_ports
 
-SECONDS = 240
+SECONDS = 900
 
 
 def job(config):

@@ -174,7 +174,7 @@ def test_processes_measure_together(pretraining, tmp_path, engine):
         for process in started:
             process.kill()
     assert [process.returncode for process in started] == [0, 0]
-    assert json.loads(second) == {}
+    assert second == ""
     found = json.loads(first)
     assert (found["steps"]["samples"], found["steps"]["processes"]) == (16, 2)
     alone = pretrain(pretraining("alone", train={"accumulate": 8}), dry=True)

@@ -44,6 +44,7 @@ def test_engines_of_two_processes_reach_the_losses_of_one(pretraining, tmp_path)
     pretrain(alone)
     assert curve(alone)[-1] < 0.9 * curve(alone)[0]  # so that it is no standstill
     shared = {name: pretraining(name, train=train | how, **model) for name, how in ENGINES.items()}
+    del shared["offload"]  # which is zero2 here, and differs on a GPU
     trained(tmp_path / "out", list(shared.values()), processes=2)
     theirs = checkpoint.find(alone.run)
     for config in shared.values():
@@ -77,6 +78,33 @@ def test_a_process_alone_can_have_any_engine(pretraining, tmp_path):
     ddp = pretraining("ddp", train=train | {"engine": "ddp"})
     pretrain(ddp)
     assert_same_run(ddp, alone)
+
+
+@pytest.mark.slow
+def test_deepspeed_trains_in_bf16_with_weights_in_float32(pretraining, tmp_path):
+    train = {"steps": 4, "accumulate": 2, "precision": "bf16"}
+    alone = pretraining("single", train=train)
+    pretrain(alone)
+    shared = [pretraining(name, train=train | ENGINES[name]) for name in ("offload", "zero3")]
+    trained(tmp_path / "out", shared, processes=2)
+    for config in shared:
+        # Much nearer than bf16 itself, which has three digits.
+        np.testing.assert_allclose(curve(config), curve(alone), rtol=1e-3)
+        weights = checkpoint.find(config.run).weights().values()
+        assert {str(value.dtype) for value in weights} == {"torch.float32"}
+        assert any((value != value.bfloat16().float()).any() for value in weights)
+
+
+def test_a_new_run_begins_with_the_weights_of_another(pretraining, tmp_path):
+    first = pretraining("first", train={"steps": 3})
+    pretrain(first)
+    second = pretraining("second", init=str(first.run), train={"steps": 1, "optim": {"blr": 1e-12}})
+    pretrain(second)
+    state = checkpoint.find(second.run)
+    assert (state.state["step"], state.state["stream"]["position"]) == (1, 2)
+    assert_close(state.weights(), checkpoint.find(first.run).weights(), atol=1e-6)
+    with pytest.raises(TrainError, match=r"init: .* is not of this model"):
+        pretrain(pretraining("third", init=str(first.run), kind="spectral"))
 
 
 def test_refuses_batches_that_cannot_be_shared_out(pretraining):

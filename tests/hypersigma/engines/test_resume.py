@@ -3,19 +3,24 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import numpy as np
+import psutil
 import pytest
+import yaml
 
 from hypersigma import checkpoint
 from hypersigma.pretrain import pretrain
 from hypersigma.runfolder import TrainError
-from hypersigma.runlog import read_metrics
+from hypersigma.runlog import RunLog, read_metrics
 from hypersigma.saving import Saver
+from tests.integration.processes import ROOT, environment
 
-from .launching import SECONDS, seen, trained, trainees
+from .launching import SECONDS, job, seen, trained, trainees
 
 NUMBERS = ("loss", "grad_norm", "lr", "val_loss")
 
@@ -24,15 +29,16 @@ NUMBERS = ("loss", "grad_norm", "lr", "val_loss")
 @pytest.mark.parametrize("kills", [4, pytest.param(100, marks=pytest.mark.soak)])
 def test_no_way_to_stop_a_run_changes_a_bit_of_it(pretraining, tmp_path, kills):
     rng = np.random.default_rng(kills)
-    train = {"steps": 9 * kills, "accumulate": 2, "checkpoint_every": 3, "keep": 3, "eval_every": 5}
-    train |= {"deterministic": True}
-    whole, cut = pretraining("whole", train=train), pretraining("cut", train=train)
+    steps = 24 + 4 * kills
+    train = {"steps": steps, "batch_size": 1, "accumulate": 2, "checkpoint_every": 3, "keep": 3}
+    train |= {"eval_every": 10, "deterministic": True}
+    whole, cut = (pretraining(name, bands=8, train=train) for name in ("whole", "cut"))
     trained(tmp_path / "whole_out", [whole], "--seen", tmp_path / "whole_seen")
     for number in range(kills):
         WAYS[number % len(WAYS)](cut, tmp_path, int(rng.integers(3, 8)))
     trained(tmp_path / "out", [cut], "--seen", tmp_path / "seen")
     assert seen(tmp_path / "seen") == seen(tmp_path / "whole_seen")
-    assert len(seen(tmp_path / "seen")) == 2 * 9 * kills
+    assert len(seen(tmp_path / "seen")) == 2 * steps
     assert curves(cut) == curves(whole)
     assert files(cut) == files(whole)
 
@@ -111,17 +117,62 @@ def files(config):
 
 
 @pytest.mark.slow
+def test_torchrun_stops_with_all_its_workers_and_goes_on(pretraining, tmp_path):
+    train = {"steps": 40, "accumulate": 2, "checkpoint_every": 100}
+    config = pretraining("cut", train=train, workers=1)
+    with torchrun(config, tmp_path) as process:
+        wait_for_steps(config, 3, process)
+        # A scheduler signals every process, those that read as well.
+        for one in psutil.Process(process.pid).children(recursive=True):
+            one.send_signal(signal.SIGUSR1)
+        assert process.wait(SECONDS) == 0, (tmp_path / "torchrun.log").read_text()
+    made = read_metrics(config.run)[-1]["step"]
+    assert made < 40
+    assert checkpoint.newest(config.run).state["step"] == made
+    with torchrun(config, tmp_path) as process:
+        assert process.wait(SECONDS) == 0, (tmp_path / "torchrun.log").read_text()
+    assert [record["step"] for record in read_metrics(config.run)] == list(range(1, 41))
+    whole = pretraining("whole", train=train)
+    pretrain(whole)
+    np.testing.assert_allclose(curves(config)["loss"], curves(whole)["loss"], rtol=1e-5)
+
+
+@contextmanager
+def torchrun(config, folder):
+    """Run the command by two processes that torchrun starts; yields torchrun."""
+    path, log = folder / "config.yaml", folder / "torchrun.log"
+    path.write_text(yaml.safe_dump(job(config)["config"]))
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command = [*torchrun, "-m", "hypersigma", "pretrain", path]
+    with (
+        log.open("w") as output,
+        subprocess.Popen(
+            command, stdout=output, stderr=output, cwd=ROOT,
+            env=environment(OMP_NUM_THREADS="1", GLOO_SOCKET_IFNAME="lo"),
+        ) as process,
+    ):  # fmt: skip
+        family = []
+        try:
+            yield process
+        finally:
+            with suppress(psutil.NoSuchProcess):
+                family = psutil.Process(process.pid).children(recursive=True)
+            process.kill()
+            for one in family:
+                with suppress(psutil.NoSuchProcess):
+                    one.kill()
+
+
+@pytest.mark.slow
 def test_goes_on_with_two_processes_one_and_two(pretraining, tmp_path):
     train = {"steps": 12, "accumulate": 2, "eval_every": 6}
     whole, cut = pretraining("whole", train=train), pretraining("cut", train=train)
     trained(tmp_path / "whole_out", [whole], "--seen", tmp_path / "whole_seen")
     see = ("--seen", tmp_path / "seen")
-    two, shared = tmp_path / "two", {"train": train | {"engine": "deepspeed", "zero": 2}}
-    trained(two, [cut], *see, "--stop", 4, processes=2)
-    trained(tmp_path / "one", [cut], *see, "--stop", 7)
-    trained(two, [pretraining("cut", **shared)], *see, "--stop", 9, processes=2)
-    shared["train"]["zero"] = 3
-    trained(two, [pretraining("cut", **shared)], *see, processes=2)
+    zero3 = pretraining("cut", train=train | {"engine": "deepspeed", "zero": 3})
+    trained(tmp_path / "two", [zero3], *see, "--stop", 4, processes=2)
+    trained(tmp_path / "one", [cut], *see, "--stop", 8)
+    trained(tmp_path / "two", [zero3], *see, processes=2)
     assert len(read_metrics(cut.run)) == 12
     assert seen(tmp_path / "seen") == seen(tmp_path / "whole_seen")
     ours, theirs = curves(cut), curves(whole)
@@ -140,9 +191,25 @@ def test_a_last_checkpoint_without_room_fails_in_words_and_goes_on_later(pretrai
 
 
 def test_a_first_checkpoint_without_room_stops_the_run(pretraining, monkeypatch):
-    monkeypatch.setattr(checkpoint, "write_tensors", no_room_from(checkpoint.write_tensors, "2"))
+    monkeypatch.setattr(checkpoint, "write_tensors", no_room_from(checkpoint.write_tensors, "0"))
     with pytest.raises(TrainError, match=r"a checkpoint could not be written: .*No space left"):
         pretrain(pretraining(train={"steps": 4, "checkpoint_every": 2}))
+
+
+def test_a_log_without_room_stops_no_run(pretraining, monkeypatch, caplog):
+    write = RunLog.write
+
+    def full(self, step, record):
+        if step in (2, 3):
+            raise OSError(28, "No space left on device")
+        write(self, step, record)
+
+    monkeypatch.setattr(RunLog, "write", full)
+    config = pretraining(train={"steps": 5})
+    assert pretrain(config)["steps"] == 5
+    assert caplog.text.count("no room for the log of step 2") == 1
+    assert "log of step 3" not in caplog.text
+    assert [record["step"] for record in read_metrics(config.run)] == [1, 4, 5]
 
 
 def no_room_from(write, step):
