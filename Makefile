@@ -11,7 +11,7 @@ setup: .venv/.ready ## an environment in .venv/ with everything in requirements.
 .venv/.ready: requirements.lock pyproject.toml scripts/setup.sh
 	bash scripts/setup.sh
 
-services: ## PostgreSQL from the system's packages, for tests (nothing to do where it is)
+services: ## PostgreSQL and SLURM from the system's packages, for tests (nothing to do where they are)
 	@bash scripts/services.sh
 
 env: setup ## .env with random keys and passwords, for docker-compose.yml

@@ -2,7 +2,7 @@
 
 import sys
 
-from benchmarks import builds, full_scene, index, loader, memory, models, remote
+from benchmarks import builds, full_scene, index, loader, memory, models, remote, trainer
 
 BENCHMARKS = {
     "builds": builds.main,
@@ -12,6 +12,7 @@ BENCHMARKS = {
     "memory": memory.main,
     "models": models.main,
     "remote": remote.main,
+    "trainer": trainer.main,
 }
 
 

@@ -130,7 +130,7 @@ def _train(
         rate = learning_rate(step, steps=steps, samples_per_step=BATCH, config=PRETRAINING)
         set_learning_rate(optimizer, rate)
         batch = _batch(cubes, np.random.default_rng([seed, step]), one_window=one_window)
-        mae_losses(model, batch, generator(seed, step))["loss"].backward()
+        mae_losses(model, model, batch, generator(seed, step))["loss"].backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

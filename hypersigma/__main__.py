@@ -4,7 +4,7 @@ import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NoReturn
 
 import rich.console
 import rich.logging
@@ -31,31 +31,41 @@ Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="[KEY=VALUE]...", help="e.g. train.steps=100, run=runs/other."),
 ]
+Dry = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Check config, data, memory, disk and time; write nothing."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 @app.command(epilog="Example: hypersigma-train pretrain pretrain/demo_spatial run=runs/try")
-def pretrain(config: Config, overrides: Overrides = None, as_json: Json = False) -> None:
+def pretrain(
+    config: Config, overrides: Overrides = None, dry_run: Dry = False, as_json: Json = False
+) -> None:
     """Pretrain a masked autoencoder; go on where an interrupted run stopped."""
 
     def work() -> dict[str, Any]:
         from hypersigma import pretrain as command
 
-        return command.pretrain(configs.load(command.PretrainConfig, config, overrides or ()))
+        loaded = configs.load(command.PretrainConfig, config, overrides or ())
+        return command.pretrain(loaded, dry=dry_run)
 
-    _report(work, as_json=as_json)
+    (_report_dry if dry_run else _report)(work, as_json=as_json)
 
 
 @app.command(epilog="Example: hypersigma-train finetune finetune/demo_both run=runs/try")
-def finetune(config: Config, overrides: Overrides = None, as_json: Json = False) -> None:
+def finetune(
+    config: Config, overrides: Overrides = None, dry_run: Dry = False, as_json: Json = False
+) -> None:
     """Fine-tune a classifier of labelled pixels, from pretrained encoders or from scratch."""
 
     def work() -> dict[str, Any]:
         from hypersigma import finetune as command
 
-        return command.finetune(configs.load(command.FinetuneConfig, config, overrides or ()))
+        loaded = configs.load(command.FinetuneConfig, config, overrides or ())
+        return command.finetune(loaded, dry=dry_run)
 
-    _report(work, as_json=as_json)
+    (_report_dry if dry_run else _report)(work, as_json=as_json)
 
 
 @app.command(
@@ -106,6 +116,51 @@ def export(
     _report(work, as_json=as_json)
 
 
+@app.command(epilog="Example: hypersigma-train report demo/runs/spatial")
+def report(
+    run: Annotated[Path, typer.Argument(help="A run's folder; the run may still go on.")],
+    out: Annotated[Path | None, typer.Argument(help="Default: report.html in that folder.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a page about a run: curves, pace, pictures, config, environment, checkpoints."""
+
+    def work() -> dict[str, Any]:
+        from hypersigma import report as command
+
+        return command.report(run, out)
+
+    _report(work, as_json=as_json)
+
+
+@app.command(
+    epilog="Example: hypersigma-train slurm pretrain/spatial_base "
+    "--nodes 4 --gpus-per-node 8 --time 1-00:00:00 --out job.sbatch"
+)
+def slurm(
+    config: Config,
+    nodes: Annotated[int, typer.Option(help="Machines.")],
+    gpus_per_node: Annotated[int, typer.Option(help="GPUs of each, and processes on each.")],
+    time: Annotated[str, typer.Option(help="Of one turn in the queue, as sbatch takes it.")],
+    overrides: Overrides = None,
+    partition: Annotated[str | None, typer.Option(help="SLURM's partition.")] = None,
+    account: Annotated[str | None, typer.Option(help="SLURM's account.")] = None,
+    out: Annotated[Path | None, typer.Option(help="A file; default: print it.")] = None,
+) -> None:
+    """Write an sbatch script that pretrains, and goes on after preemption and at its time limit."""
+
+    def work() -> str:
+        from hypersigma import slurm as command
+
+        allocation = command.Allocation(nodes, gpus_per_node, time, partition, account)
+        script = command.batch_script(str(config), overrides or (), allocation)
+        if out is None:
+            return script
+        out.write_text(script, encoding="utf-8")
+        return f"{out}: sbatch {out}\n"
+
+    typer.echo(_done(work), nl=False)
+
+
 @bench.command(
     "data", epilog="Example: hypersigma-train bench data pretrain/demo_spatial step_ms=100"
 )
@@ -125,22 +180,38 @@ def bench_data(config: Config, overrides: Overrides = None, as_json: Json = Fals
 
 
 def _report(work: Callable[[], dict[str, Any]], *, as_json: bool) -> None:
-    """Do the work and print what came out; 1 if it failed, 2 if the config is wrong."""
+    """Do the work and print what came out."""
+    result = _done(work)
+    if result:  # of several processes that train, the first one alone has one
+        typer.echo(json.dumps(result, indent=1) if as_json else _text(result))
+
+
+def _report_dry(work: Callable[[], dict[str, Any]], *, as_json: bool) -> None:
+    """Do the work and print what a dry run found; 1 if something is in the way of a real one."""
+    from hypersigma.dryrun import table
+
+    result = _done(work)
+    if result:
+        typer.echo(json.dumps(result, indent=1) if as_json else table(result))
+    if result.get("problems"):
+        raise typer.Exit(FAILED)
+
+
+def _done[T](work: Callable[[], T]) -> T:
+    """Do the work and return what came out; exit with 1 if it failed, 2 if the config is wrong."""
     _log_to_stderr()
     from hypersigma.checkpoint import CheckpointError
     from hypersigma.runfolder import TrainError
 
     try:
-        result = work()
+        return work()
     except ConfigError as error:
         _fail(error, WRONG_USAGE)
     except (CheckpointError, TrainError, OSError, ValueError, LookupError) as error:
         _fail(error, FAILED)
-    else:
-        typer.echo(json.dumps(result, indent=1) if as_json else _text(result))
 
 
-def _fail(error: Exception, code: int) -> None:
+def _fail(error: Exception, code: int) -> NoReturn:
     typer.echo(f"error: {error}", err=True)
     raise typer.Exit(code) from error
 

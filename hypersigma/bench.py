@@ -8,12 +8,11 @@ import numpy as np
 import pydantic.dataclasses
 from pydantic import ConfigDict, PositiveFloat, PositiveInt
 
+from hypersigma.diagnosis import WAITING
 from hypersigma.loader import TileLoader
 from hypersigma.pretrain import PretrainConfig, training_stream
 from storage.stream import open_shards
 
-WAITING = 0.05
-"""Share of the time that a device may wait before its loader is called too slow."""
 PERCENTILES = (50, 90, 99, 100)
 
 

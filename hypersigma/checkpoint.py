@@ -1,4 +1,7 @@
-"""A checkpoint is a folder: `model.safetensors`, `optimizer/state.pt`, `state.json`.
+"""A checkpoint is a folder: `model.safetensors`, `optimizer/moments.safetensors`, `state.json`.
+
+Weights and the optimiser's moments are whole and by the parameters' names, whatever engine and
+however many processes trained them, so any other goes on from them. No file is a pickle.
 
 It is written under a temporary name, flushed to disk and renamed, so a folder with a checkpoint's
 name is a whole one; `state.json` holds the hash of every other file, so a damaged one is noticed.
@@ -6,7 +9,6 @@ An export (`hypersigma.export`) is opened as a checkpoint is: its `config.json` 
 say together what `state.json` does.
 """
 
-import base64
 import hashlib
 import json
 import logging
@@ -19,14 +21,15 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from hypersigma.tensors import write_tensors
 
 logger = logging.getLogger(__name__)
 
-STATE_SCHEMA = 1
+STATE_SCHEMA, EXPORT_SCHEMA = 2, 1
 MODEL_FILE = "model.safetensors"
-OPTIMIZER_FILE = "optimizer/state.pt"
+MOMENTS_FILE = "optimizer/moments.safetensors"
 STATE_FILE = "state.json"
 EXPORT_FILE = "config.json"
 SPECTRAL_FILE = "spectral.json"
@@ -37,36 +40,43 @@ class CheckpointError(ValueError):
 
 
 @dataclass(frozen=True)
+class Tensors:
+    """What a checkpoint holds of a model in training, on the CPU."""
+
+    model: Mapping[str, Tensor]
+    """Its state dict."""
+    moments: Mapping[str, Tensor]
+    """AdamW's state, `exp_avg.<parameter>` and so on; none before the first step."""
+
+
+@dataclass(frozen=True)
 class Checkpoint:
     """A checkpoint that was found whole."""
 
     folder: Path
     state: dict[str, Any]
-    """What `state.json` says: step, stream, rng, config, data, spectral, ...; of an export what is
+    """What `state.json` says: step, stream, config, data, spectral, ...; of an export what is
     needed to use it: what, step, task, config, data, spectral, classes."""
 
     def weights(self) -> dict[str, Tensor]:
         """Read the model's state dict, on the CPU."""
         return safetensors.torch.load_file(self.folder / MODEL_FILE)
 
-    def optimizer_state(self) -> dict[str, Any]:
-        """Read the optimiser's state dict, on the CPU."""
-        path = self.folder / OPTIMIZER_FILE
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        return state
+    def tensors(self) -> Tensors:
+        """Read weights and moments, on the CPU."""
+        return Tensors(self.weights(), safetensors.torch.load_file(self.folder / MOMENTS_FILE))
 
 
-def save(
-    run: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[str, Any]
-) -> Path:
+def save(run: Path, tensors: Tensors, state: Mapping[str, Any]) -> Path:
     """Write the checkpoint of step `state["step"]` into `run/checkpoints` and return its folder."""
     final = _folder(run, state["step"])
     with whole_folder(final) as folder:
-        (folder / OPTIMIZER_FILE).parent.mkdir()
-        weights = {name: value.detach().contiguous() for name, value in model.state_dict().items()}
-        safetensors.torch.save_file(weights, folder / MODEL_FILE)
-        torch.save(optimizer.state_dict(), folder / OPTIMIZER_FILE)
-        write_state(folder / STATE_FILE, state, (MODEL_FILE, OPTIMIZER_FILE))
+        (folder / MOMENTS_FILE).parent.mkdir()
+        files = {
+            MODEL_FILE: write_tensors(folder / MODEL_FILE, tensors.model),
+            MOMENTS_FILE: write_tensors(folder / MOMENTS_FILE, tensors.moments),
+        }
+        write_state(folder / STATE_FILE, state, files, schema=STATE_SCHEMA)
     return final
 
 
@@ -88,17 +98,32 @@ def whole_folder(final: Path) -> Iterator[Path]:
     _sync(final.parent)
 
 
-def write_state(path: Path, state: Mapping[str, Any], files: tuple[str, ...]) -> None:
+def write_state(
+    path: Path, state: Mapping[str, Any], files: Mapping[str, Mapping[str, Any]], *, schema: int
+) -> None:
     """Write `state` as JSON with the size and hash of the files beside it."""
-    described = {name: _describe(path.parent / name) for name in files}
-    text = json.dumps({"schema": STATE_SCHEMA, **state, "files": described}, indent=1)
+    text = json.dumps({"schema": schema, **state, "files": files}, indent=1)
     path.write_text(text, encoding="utf-8")
 
 
-def prune(run: Path, *, keep: int, spare: int | None) -> None:
-    """Remove all but the last `keep` checkpoints of a run, and never the one of step `spare`."""
-    for folder in _folders(run)[:-keep]:
-        if spare is None or folder != _folder(run, spare):
+def describe(path: Path) -> dict[str, Any]:
+    """Return the size [B] and SHA-256 of a file."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"bytes": path.stat().st_size, "sha256": digest}
+
+
+def prune(run: Path, *, keep: int, every: int = 0, spare: int | None = None) -> None:
+    """Remove all but the last `keep` checkpoints of a run.
+
+    Those of step `spare`, and of steps that are multiples of `every`, stay, too; that of step 0
+    only while there is no other.
+    """
+    folders = _folders(run)
+    for folder in folders[:-1]:
+        step = int(folder.name.removeprefix("step-"))
+        old = folder in folders[:-keep] and step != spare and not (every and step % every == 0)
+        if old or not step:
             shutil.rmtree(folder)
 
 
@@ -108,24 +133,29 @@ def open_whole(folder: Path) -> Checkpoint:
     Raises:
         CheckpointError: A file is missing, cut short or changed.
     """
-    name = EXPORT_FILE if is_export(folder) else STATE_FILE
-    beside = SPECTRAL_FILE if is_export(folder) else OPTIMIZER_FILE
+    name, beside, known = STATE_FILE, MOMENTS_FILE, STATE_SCHEMA
+    if is_export(folder):
+        name, beside, known = EXPORT_FILE, SPECTRAL_FILE, EXPORT_SCHEMA
     try:
         state = json.loads((folder / name).read_text(encoding="utf-8"))
+        if state["schema"] != known:
+            raise CheckpointError(
+                f"{folder}: expected checkpoint schema {known}, got {state['schema']}; "
+                "another version of this program wrote it, and that one reads it"
+            )
         # These, whatever it names: a file that it does not tell of is not known to be whole.
         files = {each: state["files"][each] for each in (MODEL_FILE, beside)}
-        schema = state["schema"]
         if is_export(folder):
             _ = state["step"], state["task"], state["config"]["standardize"]
+    except CheckpointError:
+        raise
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
             f"{folder}: expected a checkpoint with a readable {name}, got {error!r}"
         ) from error
-    if schema != STATE_SCHEMA:
-        raise CheckpointError(f"{folder}: expected checkpoint schema {STATE_SCHEMA}, got {schema}")
     for name, expected in files.items():
         path = folder / name
-        found = _describe(path) if path.is_file() else None
+        found = describe(path) if path.is_file() else None
         if found != expected:
             raise CheckpointError(f"{path}: expected {expected}, got {found}; the file is damaged")
     if is_export(folder):
@@ -161,32 +191,19 @@ def find(path: Path) -> Checkpoint:
     if (path / STATE_FILE).exists() or is_export(path):
         return open_whole(path)
     last = newest(path)
-    if last is None:
+    if last is None or not last.state["step"]:  # which is not trained
         raise CheckpointError(
             f"{path}: expected a run folder with checkpoints, a checkpoint folder or an export, "
             "found none; train one with `hypersigma-train pretrain` or `finetune`"
         )
     best = last.state.get("best")
-    return last if best is None else open_whole(_folder(path, best["step"]))
-
-
-def pack_rng(device: torch.device) -> dict[str, str]:
-    """Return the state of torch's global generators as text."""
-    states = {"cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        states["cuda"] = torch.cuda.get_rng_state(device)
-    return {name: base64.b64encode(s.numpy().tobytes()).decode() for name, s in states.items()}
-
-
-def unpack_rng(packed: Mapping[str, str], device: torch.device) -> None:
-    """Put torch's global generators back into the state that `pack_rng` returned."""
-    states = {
-        name: torch.frombuffer(bytearray(base64.b64decode(text)), dtype=torch.uint8)
-        for name, text in packed.items()
-    }
-    torch.set_rng_state(states["cpu"])
-    if device.type == "cuda" and "cuda" in states:
-        torch.cuda.set_rng_state(states["cuda"], device)
+    if best is None or best["step"] == last.state["step"]:
+        return last
+    try:
+        return open_whole(_folder(path, best["step"]))
+    except CheckpointError as error:
+        logger.warning("the best checkpoint is not whole, so this is the newest: %s", error)
+        return last
 
 
 def _folder(run: Path, step: int) -> Path:
@@ -195,12 +212,6 @@ def _folder(run: Path, step: int) -> Path:
 
 def _folders(run: Path) -> list[Path]:
     return sorted((run / "checkpoints").glob("step-*"))
-
-
-def _describe(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"bytes": path.stat().st_size, "sha256": digest}
 
 
 def _sync(path: Path) -> None:

@@ -70,7 +70,7 @@ class Classifier:
         tile_CHW = scale_inputs(stored_CHW[None], self.contract, self.device)[0]
         wavelength_C = wavelength_C.to(self.device)
         found = []
-        with torch.inference_mode():
+        with torch.no_grad():
             for start in range(0, len(y_N), batch_size):
                 part = slice(start, start + batch_size)
                 x_NCSS = windows(tile_CHW, y_N[part], x_N[part], self.model.window)

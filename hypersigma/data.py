@@ -28,6 +28,8 @@ class WindowBatch:
     """Band centres (N, C) [nm]."""
     label: Tensor
     """Class (N), 0-based."""
+    ids: list[str]
+    """Tile, row and column in it of each pixel."""
 
 
 @dataclass(frozen=True)
@@ -93,16 +95,26 @@ def scaling(contracts: Mapping[str, SensorInput], device: torch.device) -> Scali
 
 
 def tile_batches(
-    stream: Stream, state: Mapping[str, Any] | None, *, augment: bool, workers: int = 0
+    stream: Stream,
+    state: Mapping[str, Any] | None,
+    *,
+    augment: bool,
+    workers: int = 0,
+    process: int = 0,
+    processes: int = 1,
 ) -> Iterator[tuple[TileBatch, dict[str, Any]]]:
-    """Yield endless batches, each with the stream state to go on from after it.
+    """Yield a process's endless batches, each with the stream state to go on from after it.
+
+    Processes take turns; the state after a batch is that after the round.
 
     Which tiles, which window of bands and which symmetry are functions of the stream's seed and
     the position in it alone, so a run goes on from a state as if it had never stopped.
     """
     if state is not None:
         stream.load_state_dict(dict(state))
-    with TileLoader(stream, workers=workers, augment=augment) as loader:
+    with TileLoader(
+        stream, workers=workers, augment=augment, process=process, processes=processes
+    ) as loader:
         for batch in loader:
             yield batch, dict(batch.after)
 
@@ -115,15 +127,22 @@ def window_batches(
     window: int,
     batch_size: int,
     seed: int,
+    process: int = 0,
+    processes: int = 1,
 ) -> Iterator[tuple[WindowBatch, dict[str, Any]]]:
     """Yield endless batches of windows around labelled pixels, each with the state after it.
+
+    Processes take turns; the state after a batch is that after the round.
 
     The order is one permutation of the pixels after another, each a function of seed and epoch;
     the state is the position in it.
     """
     read = tile_reader(shards)
-    position = state["position"] if state else 0
+    tile_ids = shards.index["tile_id"]
+    begin = state["position"] if state else 0
     while True:
+        position = begin + process * batch_size
+        begin += processes * batch_size
         chosen = pixels.take(_endless_order(len(pixels), position, batch_size, seed))
         turns = np.random.default_rng([seed, position]).integers(0, SYMMETRIES, size=batch_size)
         places = zip(chosen.tile, chosen.y[:, None], chosen.x[:, None], turns, strict=True)
@@ -131,14 +150,17 @@ def window_batches(
             turn(windows(read(int(row)), y, x, window)[0].numpy(), int(n))
             for row, y, x, n in places
         ]
-        position += batch_size
         yield (
             WindowBatch(
                 stored=torch.from_numpy(np.stack(cut)),
                 wavelength=wavelengths(shards, chosen.tile),
                 label=torch.from_numpy(chosen.label),
+                ids=[
+                    f"{tile_ids[int(row)].as_py()} {y} {x}"
+                    for row, y, x in zip(chosen.tile, chosen.y, chosen.x, strict=True)
+                ],
             ),
-            {"position": position},
+            {"position": begin},
         )
 
 

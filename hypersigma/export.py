@@ -16,13 +16,19 @@ from torch import Tensor
 
 from hypersigma import checkpoint, inputs
 from hypersigma.backbones.loading import is_decoder
-from hypersigma.checkpoint import EXPORT_FILE, MODEL_FILE, SPECTRAL_FILE, Checkpoint
+from hypersigma.checkpoint import (
+    EXPORT_FILE,
+    EXPORT_SCHEMA,
+    MODEL_FILE,
+    SPECTRAL_FILE,
+    Checkpoint,
+)
 from hypersigma.runfolder import TrainError
 
 type What = Literal["encoder", "spatial", "spectral", "model"]
 """`encoder`: the only one that there is; `spatial`, `spectral`: that one of two; `model`: all."""
 
-PATHS = ("run", "shards", "labels", "pretrained")
+PATHS = ("run", "shards", "labels", "pretrained", "init")
 """Keys of configs that mean nothing elsewhere."""
 SPECTRAL_SCHEMA = 1
 CARD_FILE = "README.md"
@@ -62,7 +68,8 @@ def export(run: Path, out: Path, what: What | None = None) -> dict[str, Any]:
         # Safetensors makes files for their owner alone.
         (folder / MODEL_FILE).chmod((folder / SPECTRAL_FILE).stat().st_mode)
         (folder / CARD_FILE).write_text(card(state, found, weights), encoding="utf-8")
-        checkpoint.write_state(folder / EXPORT_FILE, state, (MODEL_FILE, SPECTRAL_FILE))
+        files = {name: checkpoint.describe(folder / name) for name in (MODEL_FILE, SPECTRAL_FILE)}
+        checkpoint.write_state(folder / EXPORT_FILE, state, files, schema=EXPORT_SCHEMA)
     return {
         "out": str(out),
         "from": str(found.folder),

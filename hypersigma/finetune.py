@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +12,7 @@ import torch
 from pydantic import ConfigDict, Field, PositiveInt
 from torch import Tensor
 
-from hypersigma import inputs
+from hypersigma import distributed, inputs
 from hypersigma.backbones.sizes import SizeName
 from hypersigma.classifier import (
     Classifier,
@@ -21,13 +22,15 @@ from hypersigma.classifier import (
     scale_inputs,
 )
 from hypersigma.data import WindowBatch, window_batches
+from hypersigma.dryrun import dry_run
 from hypersigma.inputs import SensorInput
 from hypersigma.metrics import classification_report, confusion_matrix
 from hypersigma.pixels import Pixels, draw, draw_per_class, labelled, read_classes
 from hypersigma.pretrained import Pretrained, load_pretrained
-from hypersigma.runfolder import finished, run_identity, write_summary
+from hypersigma.processes import process
+from hypersigma.runfolder import finished, resumable, run_identity, write_summary
 from hypersigma.tasks.classification import PatchClassifier
-from hypersigma.train import Job, TrainConfig, fit, pick_device
+from hypersigma.train import Job, TrainConfig, fit
 from storage.schema import TILE_SIZE, SchemaError
 from storage.stream import ShardSet, open_shards
 
@@ -68,32 +71,39 @@ class FinetuneConfig:
     """Labelled pixels of the validation split that choose the best checkpoint, at most."""
 
 
-def finetune(config: FinetuneConfig) -> dict[str, Any]:
+def finetune(config: FinetuneConfig, *, dry: bool = False) -> dict[str, Any]:
     """Train, or go on with, the run that `config` describes, and return its summary.
 
     Only tiles of the training split are trained on; the validation split chooses the checkpoint;
-    the test split is not read.
+    the test split is not read. Of several processes the first one returns the summary, the others
+    nothing; a run that a scheduler stopped returns how far it is. A dry one is measured, and
+    returns what it needs.
 
     Raises:
-        TrainError: The run folder is another run's, or the loss is not finite.
+        TrainError: The run folder is another run's, or steps go wrong too often.
         InterruptedRunError: Ctrl-C; the run is saved.
         SchemaError: The shards or the labels are missing or do not fit.
         CheckpointError: A pretrained encoder cannot be found or read.
     """
-    device = pick_device(config.train.device)
+    with process(config.train) as device:
+        return _finetune(config, device, dry=dry)
+
+
+def _finetune(config: FinetuneConfig, device: torch.device, *, dry: bool) -> dict[str, Any]:
     shards = open_shards(config.shards)
     contract = _contract(config, shards)
     classes = read_classes(config.labels)
     identity = run_identity("finetune", config, shards.manifest, {config.sensor: contract})
     identity["classes"] = classes
-    if (done := finished(config.run, identity)) is not None:
+    if not dry and (done := finished(config.run, identity)) is not None:
         return done
     torch.manual_seed(config.train.seed)
     model = new_model(identity["config"], contract, len(classes), recompute=config.train.recompute)
     identity["pretrained"] = load_pretrained(model, config.pretrained, contract)
     model.to(device)
     pixels = training_pixels(config, shards, classes)
-    save_training_pixels(config, shards, pixels, contract)
+    if distributed.rank() == 0 and not dry:
+        save_training_pixels(config, shards, pixels, contract)
     held_out = _validation_pixels(config, shards)
     trained = Classifier(model, contract, classes, device, config.run, identity)
     job = Job(
@@ -105,15 +115,24 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
             window=config.window,
             batch_size=config.train.batch_size,
             seed=config.train.seed,
+            process=distributed.rank(),
+            processes=distributed.world(),
         ),
-        losses=lambda batch, rng: window_losses(model, contract, batch, device),
+        losses=lambda forward, batch, rng: window_losses(forward, model, contract, batch, device),
+        samples=lambda batch: batch.ids,
         evaluate=lambda: (
             validate(trained, shards, held_out, config.train.batch_size) if held_out else {}
         ),
         score="val_oa" if held_out is not None else None,
         identity=identity,
     )
+    if dry:
+        return dry_run(job, config.train, config.run, workers=None)
     progress = fit(job, config.train, config.run)
+    if distributed.rank():
+        return {}
+    if progress.step < config.train.steps:
+        return resumable(config.run, progress, config.train.steps)
     extra = {
         "training_pixels": len(pixels),
         "val_pixels": 0 if held_out is None else len(held_out),
@@ -144,12 +163,16 @@ def save_training_pixels(
 
 
 def window_losses(
-    model: PatchClassifier, contract: SensorInput, batch: WindowBatch, device: torch.device
+    forward: Callable[..., Tensor],
+    model: PatchClassifier,
+    contract: SensorInput,
+    batch: WindowBatch,
+    device: torch.device,
 ) -> dict[str, Tensor]:
-    """Return the loss and the share of right answers of one batch."""
+    """Return the loss and the share of right answers of one batch; `forward` runs the model."""
     x_NCSS = scale_inputs(batch.stored, contract, device)
     label_N = batch.label.to(device)
-    logits_NK = model(x_NCSS, batch.wavelength.to(device))
+    logits_NK = forward(x_NCSS, batch.wavelength.to(device))
     right = (logits_NK.argmax(1) == label_N).float().mean()
     return {"loss": model.loss(logits_NK, label_N), "oa": right}
 

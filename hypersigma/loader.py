@@ -28,6 +28,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from hypersigma.orphans import end_with_parent
+from hypersigma.signals import shielded
 from storage.ahead import AHEAD_BYTES, ahead
 from storage.batches import Batch, too_many
 from storage.buffers import Buffers
@@ -91,6 +92,9 @@ class TileLoader:
         augment: Turn and flip each tile.
         most: Bytes of batches that wait, over all workers.
         pin: Give batches in page-locked memory.
+        process: This one among `processes`, which take turns, too: the first the first batch, and
+            so on. The state is that after a round of them.
+        processes: That share the stream.
 
     Raises:
         DamagedError: More tiles are damaged than the stream may leave out, over all workers.
@@ -106,8 +110,11 @@ class TileLoader:
         augment: bool = False,
         most: int = AHEAD_BYTES,
         pin: bool = False,
+        process: int = 0,
+        processes: int = 1,
     ) -> None:
         self.stream, self._augment = stream, augment
+        self._process, self._processes = process, processes
         self._workers, self._method, self._most, self._pin = workers, method, most, pin
         self._state = stream.state_dict()
         self._running: Iterator[TileBatch] | None = None
@@ -151,6 +158,8 @@ class TileLoader:
     def __next__(self) -> TileBatch:
         if self._running is None:
             self.stream.load_state_dict(self._state)
+            if self._processes > 1:
+                self.stream.share(self._process, self._processes, together=self._processes)
             self._running = self._by_workers() if self._workers else self._by_thread()
         batch = next(self._running)
         self._state = batch.after
@@ -164,7 +173,9 @@ class TileLoader:
         empty = partial(_own, buffers=Buffers()) if self._augment else None
         made = (_batch(got, self.stream.seed, empty, augment=self._augment) for got in self.stream)
         self._open.callback(self.stream.close)
-        batches = self._open.enter_context(ahead(made, most=self._most, size=_bytes))
+        batches = self._open.enter_context(
+            ahead(made, most=self._most, size=lambda batch: batch.stored.nbytes)
+        )
         self._open.callback(self.stream.interrupt)
         return (batch.pin_memory() for batch in batches) if self._pin else batches
 
@@ -176,7 +187,7 @@ class TileLoader:
             # Or each worker would import torch anew, 200 MB and seconds; the first server counts.
             context.set_forkserver_preload([__name__])
         loader = DataLoader(
-            _Turns(self.stream, augment=self._augment),
+            _Turns(self.stream, self._process, self._processes, augment=self._augment),
             batch_size=None,
             num_workers=self._workers,
             multiprocessing_context=context,
@@ -184,7 +195,8 @@ class TileLoader:
             pin_memory=self._pin,
             worker_init_fn=_begin,
         )
-        batches = iter(loader)
+        with shielded():
+            batches = iter(loader)
         self._open.callback(_end, batches)
         return batches
 
@@ -192,13 +204,16 @@ class TileLoader:
 class _Turns(IterableDataset[TileBatch]):
     """In a worker: its share of the stream's batches."""
 
-    def __init__(self, stream: Stream, *, augment: bool) -> None:
+    def __init__(self, stream: Stream, process: int, processes: int, *, augment: bool) -> None:
         self._stream, self._augment = stream, augment
+        self._process, self._processes = process, processes
 
     def __iter__(self) -> Iterator[TileBatch]:
         worker = get_worker_info()
         if worker is not None:
-            self._stream.share(worker.id, worker.num_workers)
+            number = self._process + self._processes * worker.id
+            total = self._processes * worker.num_workers
+            self._stream.share(number, total, together=self._processes)
         for got in self._stream:
             yield _batch(got, self._stream.seed, _shared, augment=self._augment)
 
@@ -262,10 +277,6 @@ def _turned(images: np.ndarray, turns: np.ndarray, into: np.ndarray) -> np.ndarr
     return into
 
 
-def _bytes(batch: TileBatch) -> int:
-    return batch.stored.nbytes
-
-
 def _begin(_worker: int) -> None:
     end_with_parent()
     # A spawned worker is taken down with its interpreter, while torch's own thread may be sending a
@@ -281,7 +292,7 @@ def _end(batches: Any) -> None:
         return
     # Not of `batches`: a thread that lets go of the last tensor when Python ends takes it down.
     workers = batches._workers
-    late = threading.Timer(_END_SECONDS, lambda: [worker.terminate() for worker in workers])
+    late = threading.Timer(_END_SECONDS, lambda: [worker.kill() for worker in workers])
     late.daemon = True
     late.start()
     # What a worker does at its end, or that it was ended, is no matter to batches that were taken.

@@ -1,6 +1,7 @@
 """Pretrain a masked autoencoder on a shard set."""
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,14 +11,16 @@ import torch
 from pydantic import ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
-from hypersigma import inputs
+from hypersigma import checkpoint, distributed, inputs
 from hypersigma.backbones.sizes import SizeName
 from hypersigma.data import Inputs, scaling, tile_batches
+from hypersigma.dryrun import dry_run
 from hypersigma.heldout import HeldOut, held_out_errors, write_errors
 from hypersigma.mae import Mae, MaeOutput, spatial_mae, spectral_mae
 from hypersigma.pictures import draw_reconstruction
-from hypersigma.runfolder import finished, run_identity, write_summary
-from hypersigma.train import Job, TrainConfig, fit, pick_device
+from hypersigma.processes import process
+from hypersigma.runfolder import TrainError, finished, resumable, run_identity, write_summary
+from hypersigma.train import Job, TrainConfig, fit
 from storage.nearby import cache_folder
 from storage.stream import Payloads, ShardSet, Stream, open_shards, select
 
@@ -39,6 +42,9 @@ class PretrainConfig:
     """Whether patches or bands are the tokens."""
     size: SizeName
     train: TrainConfig
+    init: Path | None = None
+    """A pretraining run or checkpoint of the same model, whose weights this new run begins with;
+    null: weights drawn from the seed."""
     bands: PositiveInt = 100
     """Neighbouring bands that the model sees of a tile; which ones is drawn anew every epoch."""
     mask_ratio: float = Field(default=0.75, gt=0, lt=1)
@@ -59,24 +65,28 @@ class PretrainConfig:
     """Of a bucket's tiles, kept on this machine's disk in HYPERSIGMA_CACHE; 0: none."""
 
 
-def pretrain(config: PretrainConfig) -> dict[str, Any]:
+def pretrain(config: PretrainConfig, *, dry: bool = False) -> dict[str, Any]:
     """Train, or go on with, the run that `config` describes, and return its summary.
 
+    Of several processes the first one returns it, the others nothing. A run that a scheduler
+    stopped returns how far it is. A dry one is measured, and returns what it needs.
+
     Raises:
-        TrainError: The run folder is another run's, or the loss is not finite.
+        TrainError: The run folder is another run's, or steps go wrong too often.
         InterruptedRunError: Ctrl-C; the run is saved.
         SchemaError: The shards are missing or damaged, or have no training tile.
     """
-    device = pick_device(config.train.device)
+    with process(config.train) as device:
+        return _pretrain(config, device, dry=dry)
+
+
+def _pretrain(config: PretrainConfig, device: torch.device, *, dry: bool) -> dict[str, Any]:
     shards = open_shards(config.shards)
     contracts = inputs.from_manifest(shards.manifest, standardize=config.standardize)
     identity = run_identity("pretrain", config, shards.manifest, contracts)
-    if (done := finished(config.run, identity)) is not None:
+    if not dry and (done := finished(config.run, identity)) is not None:
         return done
-    torch.manual_seed(config.train.seed)
-    model = new_model(config)
-    init_blocks(model)
-    model.to(device)
+    model = _begun(config).to(device)
     tables = scaling(contracts, device)
     held_out = HeldOut.of(
         shards,
@@ -86,23 +96,54 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
     job = Job(
         model=model,
         batches=lambda state: tile_batches(
-            training_stream(config, shards), state, augment=config.augment, workers=config.workers
+            training_stream(config, shards), state, augment=config.augment, workers=config.workers,
+            process=distributed.rank(), processes=distributed.world(),
         ),
-        losses=lambda batch, rng: mae_losses(model, tables.inputs(batch), rng),
+        losses=lambda forward, batch, rng: mae_losses(forward, model, tables.inputs(batch), rng),
+        samples=lambda batch: batch.tile_ids,
         evaluate=lambda: held_out.losses(
-            lambda batch, rng: mae_losses(model, tables.inputs(batch), rng)
+            lambda batch, rng: mae_losses(model, model, tables.inputs(batch), rng)
         ),
         score=None,
         identity=identity,
-    )
+    )  # fmt: skip
+    if dry:
+        return dry_run(job, config.train, config.run, workers=config.workers)
     progress = fit(job, config.train, config.run)
+    if distributed.rank():
+        return {}
+    if progress.step < config.train.steps:
+        return resumable(config.run, progress, config.train.steps)
     found: dict[str, Any] = {"held_out_split": held_out.split}
     if held_out.split is not None:
+        # Anew from the checkpoint: an engine may have shared the model out.
+        model = new_model(config)
+        model.load_state_dict(checkpoint.find(config.run).weights())
+        model.to(device)
         first = next(held_out.batches())
         draw_reconstruction(config.run, model, tables.inputs(first), progress.step)
         errors = held_out_errors(model, tables, contracts, held_out.batches())
         found["reconstruction"] = write_errors(config.run, contracts, errors)
     return write_summary(config.run, identity, progress, found)
+
+
+def _begun(config: PretrainConfig) -> Mae:
+    """Return the model as a new run begins with it.
+
+    Raises:
+        TrainError: `init` is of another model.
+    """
+    torch.manual_seed(config.train.seed)
+    model = new_model(config)
+    init_blocks(model)
+    if config.init is not None:
+        found = checkpoint.find(config.init)
+        try:
+            model.load_state_dict(found.weights())
+        except RuntimeError as error:
+            raise TrainError(f"init: {found.folder} is not of this model: {error}") from error
+        logger.info("begins with the weights of %s", found.folder)
+    return model
 
 
 def new_model(config: PretrainConfig) -> Mae:
@@ -133,11 +174,18 @@ def init_blocks(model: Mae) -> None:
         model.decoder_pos_embed.mul_(DECODER_POSITION_GAIN)
 
 
-def mae_losses(model: Mae, batch: Inputs, rng: torch.Generator) -> dict[str, Tensor]:
-    """Return the loss, and that of predicting the mean spectrum for the same hidden tokens."""
-    out: MaeOutput = model(
-        batch.x, batch.wavelength, valid_BHW=batch.valid, generator=rng, hidden_only=True
-    )
+def mae_losses(
+    forward: Callable[..., MaeOutput], model: Mae, batch: Inputs, rng: torch.Generator
+) -> dict[str, Tensor]:
+    """Return the loss, and that of predicting the mean spectrum for the same hidden tokens.
+
+    Args:
+        forward: The model, or what an engine made of it.
+        model: The model itself.
+        batch: Its inputs.
+        rng: Of the masks.
+    """
+    out = forward(batch.x, batch.wavelength, valid_BHW=batch.valid, generator=rng, hidden_only=True)
     with torch.no_grad():
         plain = model.loss_of(batch.mean[..., None, None].expand_as(batch.x), out)
     return {"loss": out.loss, "loss_mean_spectrum": plain}

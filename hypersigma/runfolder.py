@@ -1,7 +1,7 @@
 """A run's folder: whose it is, how far it is, and its summary.
 
-`config.json` (resolved config and data version), `metrics.jsonl`, `tensorboard/`, `checkpoints/`,
-and `summary.json`, written last: a run with a summary is finished.
+`config.json` (resolved config and data version), `environment.json`, `metrics.jsonl`,
+`tensorboard/`, `checkpoints/`, and `summary.json`, written last: a run with a summary is finished.
 """
 
 import json
@@ -14,18 +14,34 @@ from typing import Any
 import numpy as np
 from pydantic import TypeAdapter
 
+from hypersigma import environment
 from hypersigma.inputs import SensorInput
-from hypersigma.runlog import plain_json, read_metrics
+from hypersigma.runlog import flatten, plain_json, read_metrics
 
 logger = logging.getLogger(__name__)
 
 CONFIG_FILE = "config.json"
 SUMMARY_FILE = "summary.json"
+RESUMABLE_FILE = "resumable.json"
 MAY_DIFFER = frozenset(
     f"config.{name}"
-    for name in ("train.device", "train.log_every", "train.recompute", "workers", "cache_gb")
+    for name in (
+        "train.device",
+        "train.engine",
+        "train.zero",
+        "train.offload",
+        "train.log_every",
+        "train.keep",
+        "train.keep_every",
+        "train.guard.rewinds",
+        "train.stall_seconds",
+        "train.recompute",
+        "workers",
+        "cache_gb",
+    )
 )
-"""What a run that goes on may be told anew: it doesn't change what is computed."""
+"""What a run that goes on may be told anew: it changes nothing that is computed but in the last
+digits."""
 DATA_KEYS = ("dataset", "version", "snapshot", "recipe_hash")
 """What of a manifest says which data a run saw."""
 FIRST_STEPS, LAST_STEPS = 5, 20
@@ -45,6 +61,12 @@ class Progress:
     stream: dict[str, Any] | None = None
     best: dict[str, Any] | None = None
     seconds: float = 0.0
+    slot: int = 0
+    """Steps of the stream that are behind: those made, and those left out."""
+    skipped: tuple[int, ...] = ()
+    """Of the stream, that are left out: something went wrong with them."""
+    recent: tuple[float, ...] = ()
+    """Losses that the next is compared with."""
 
 
 def run_identity(
@@ -80,7 +102,7 @@ def finished(run: Path, identity: Mapping[str, Any]) -> dict[str, Any] | None:
     path = run / SUMMARY_FILE
     if not path.exists():
         return None
-    claim(run, identity)
+    compare(run, identity)
     logger.info("%s is finished; give another `run` folder for a new run", run)
     summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return summary
@@ -92,10 +114,23 @@ def claim(run: Path, identity: Mapping[str, Any]) -> None:
     Raises:
         TrainError: The folder holds a run with another config or other data.
     """
+    mine = compare(run, identity)
+    run.mkdir(parents=True, exist_ok=True)
+    (run / CONFIG_FILE).write_text(json.dumps(mine, indent=1), encoding="utf-8")
+    environment.record(run, identity)
+    (run / RESUMABLE_FILE).unlink(missing_ok=True)
+
+
+def compare(run: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what says whose run this is, if a folder holds no other one.
+
+    Raises:
+        TrainError: It holds a run with another config or other data.
+    """
     path = run / CONFIG_FILE
     mine = {key: identity[key] for key in ("task", "config", "data")}
     if path.exists():
-        here, there = _flatten(mine), _flatten(json.loads(path.read_text(encoding="utf-8")))
+        here, there = flatten(mine), flatten(json.loads(path.read_text(encoding="utf-8")))
         differing = [
             f"{key.removeprefix('config.')} is {there.get(key)!r} there and {here.get(key)!r} here"
             for key in sorted((here.keys() | there.keys()) - MAY_DIFFER)
@@ -106,8 +141,15 @@ def claim(run: Path, identity: Mapping[str, Any]) -> None:
                 f"{run} holds another run: {'; '.join(differing)}; "
                 "give this one another `run` folder, or remove that one"
             )
-    run.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(mine, indent=1), encoding="utf-8")
+    return mine
+
+
+def resumable(run: Path, progress: Progress, steps: int) -> dict[str, Any]:
+    """Mark a run that a scheduler stopped as one that can go on, and return the mark."""
+    mark = {"run": str(run), "resumable": True, "step": progress.step, "steps": steps}
+    (run / RESUMABLE_FILE).write_text(plain_json(mark), encoding="utf-8")
+    logger.info("stopped after step %d of %d; the same command goes on", progress.step, steps)
+    return mark
 
 
 def write_summary(
@@ -141,12 +183,3 @@ def write_summary(
     (run / SUMMARY_FILE).write_text(text, encoding="utf-8")
     written: dict[str, Any] = json.loads(text)
     return written
-
-
-def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(value, dict):
-        return {prefix: value}
-    flat: dict[str, Any] = {}
-    for key, inner in value.items():
-        flat |= _flatten(inner, f"{prefix}.{key}" if prefix else str(key))
-    return flat

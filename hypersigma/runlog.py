@@ -100,6 +100,16 @@ def plain_json(value: Any, *, indent: int | None = 1) -> str:
     return json.dumps(_finite(value), indent=indent, allow_nan=False)
 
 
+def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Return nested sections as one, names joined by dots."""
+    if not isinstance(value, dict):
+        return {prefix: value}
+    flat: dict[str, Any] = {}
+    for key, inner in value.items():
+        flat |= flatten(inner, f"{prefix}.{key}" if prefix else str(key))
+    return flat
+
+
 @contextmanager
 def progress[T](items: Iterable[T], *, total: int, title: str) -> Iterator[Iterator[T]]:
     """Show how far a loop over `items` is: a bar on a terminal, plain log lines elsewhere."""

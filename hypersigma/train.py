@@ -2,28 +2,32 @@
 
 import dataclasses
 import logging
-import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
-import pydantic.dataclasses
 import torch
-from pydantic import ConfigDict, Field, PositiveInt
 from torch import Tensor, nn
 
-from hypersigma import checkpoint
-from hypersigma.optim import OptimConfig, adamw, learning_rate, set_learning_rate
+from hypersigma import distributed, guard
+from hypersigma.engines import Engine, engine
+from hypersigma.feed import Feed
+from hypersigma.guard import BadStepError, Trouble
+from hypersigma.optim import learning_rate
+from hypersigma.processes import generator, pick_device, seed_globally
+from hypersigma.resume import go_back, restore
 from hypersigma.runfolder import Progress, TrainError, claim
 from hypersigma.runlog import RunLog
-from storage.ahead import ahead
+from hypersigma.saving import FULL, Saver
+from hypersigma.signals import Requests, stop_requests
+from hypersigma.trainconfig import TrainConfig
+from hypersigma.watchdog import Watchdog
+
+__all__ = ["InterruptedRunError", "Job", "TrainConfig", "fit", "generator", "pick_device"]
 
 logger = logging.getLogger(__name__)
 
@@ -32,44 +36,20 @@ class InterruptedRunError(TrainError):
     """A run that was asked to stop; it has saved a checkpoint first."""
 
 
-@pydantic.dataclasses.dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class TrainConfig:
-    """How long to train, on what, and what to keep."""
-
-    steps: PositiveInt
-    """Optimiser steps of the whole run."""
-    batch_size: PositiveInt
-    """Samples on the device at a time."""
-    accumulate: PositiveInt = 1
-    """Batches whose gradients are added up before a step."""
-    seed: int = Field(default=0, ge=0)
-    """What weights, order, masks and augmentation are drawn from."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """`auto` takes a GPU if there is one."""
-    log_every: PositiveInt = 20
-    """Steps between two plain log lines."""
-    eval_every: PositiveInt = 100
-    """Steps between two looks at held-out tiles; there is always one at the end."""
-    checkpoint_every: PositiveInt = 500
-    """Steps between two checkpoints; there is always one at the end."""
-    keep: PositiveInt = 2
-    """How many of the newest checkpoints stay."""
-    optim: OptimConfig = dataclasses.field(default_factory=OptimConfig)
-    recompute: bool = False
-    """Activation checkpointing: keep only the inputs of blocks and run these again in the backward
-    pass. Less memory, about a third more time, the same numbers."""
-
-
 @dataclass(frozen=True)
 class Job[T]:
     """What one kind of training gives the loop."""
 
     model: nn.Module
     """On its device."""
-    batches: Callable[[dict[str, Any] | None], Iterator[tuple[T, dict[str, Any]]]]
-    """From a stream state (None: from the start) to endless batches, each with the state after."""
-    losses: Callable[[T, torch.Generator], dict[str, Tensor]]
-    """Scalars of one batch; `loss` is minimised, the others are logged."""
+    batches: Callable[[Mapping[str, Any] | None], Iterator[tuple[T, dict[str, Any]]]]
+    """From a stream state (None: from the start) to this process's endless batches, each with the
+    state after it and the batches that the other processes take meanwhile."""
+    losses: Callable[[Callable[..., Any], T, torch.Generator], dict[str, Tensor]]
+    """Scalars of one batch, by the model as the engine wraps it; `loss` is minimised, the others
+    are logged."""
+    samples: Callable[[T], list[str]]
+    """Ids of a batch's samples."""
     evaluate: Callable[[], dict[str, float]]
     """Numbers on held-out data; must not draw from torch's global generators."""
     score: str | None
@@ -78,126 +58,157 @@ class Job[T]:
     """What `state.json` says beside the training state: task, config, data, spectral, ..."""
 
 
+@dataclass(frozen=True)
+class Tools[T]:
+    """What the loop works with."""
+
+    feed: Feed[T]
+    log: Callable[[int, Mapping[str, float]], None]
+    saver: Saver
+    asked: Requests
+    watchdog: Watchdog
+
+
 def fit[T](job: Job[T], config: TrainConfig, run: Path) -> Progress:
     """Train until `config.steps`, from the run's newest whole checkpoint if it has one.
 
+    A step gone wrong takes the run back to its last checkpoint; its batches are then left out. What
+    comes back has fewer steps if a scheduler asked to stop: the run is saved, and can go on.
+
     Raises:
-        TrainError: The folder holds another run, or a loss is not finite.
+        TrainError: The folder holds another run, steps go wrong too often, or a checkpoint cannot
+            be written.
         InterruptedRunError: Ctrl-C came; the finished steps are in a checkpoint.
     """
-    claim(run, job.identity)
-    device = next(job.model.parameters()).device
-    optimizer = adamw(job.model, config.optim)
-    at = restore(job.model, optimizer, run)
-    samples = config.batch_size * config.accumulate
+    config.parts(distributed.world())
+    if distributed.rank() == 0:
+        claim(run, job.identity)
+    trained = engine(job.model, config)
     with (
-        RunLog(run, start=at.step, steps=config.steps, every=config.log_every) as log,
-        ahead(job.batches(at.stream), depth=2) as batches,
-        interrupt_flag() as interrupted,
+        stop_requests() as asked,
+        Saver(run, keep=config.keep, keep_every=config.keep_every) as saver,
+        Watchdog(run, config.stall_seconds) as watchdog,
     ):
-        while at.step < config.steps:
-            began, waited, losses, stream = time.perf_counter(), 0.0, dict[str, float](), at.stream
-            lr = learning_rate(
-                at.step, steps=config.steps, samples_per_step=samples, config=config.optim
-            )
-            set_learning_rate(optimizer, lr)
-            job.model.train()
-            for part in range(config.accumulate):
-                asked = time.perf_counter()
-                batch, stream = next(batches)
-                waited += time.perf_counter() - asked
-                with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-                    found = job.losses(batch, generator(config.seed, at.step, part))
-                (found["loss"] / config.accumulate).backward()
-                for name, value in found.items():
-                    losses[name] = losses.get(name, 0.0) + value.item() / config.accumulate
-            norm = nn.utils.clip_grad_norm_(job.model.parameters(), config.optim.clip).item()
-            _require_finite(at.step + 1, losses["loss"], norm)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            seconds = time.perf_counter() - began
-            record = losses | {
-                "lr": lr, "grad_norm": norm,
-                "samples_per_s": samples / seconds, "data_wait": waited,
-            }  # fmt: skip
-            at = dataclasses.replace(
-                at, step=at.step + 1, stream=stream, seconds=at.seconds + seconds
-            )
-            stop = interrupted.is_set()
-            if at.step % config.eval_every == 0 or at.step == config.steps:
-                at, record = _evaluate(job, at, record)
-            log.write(at.step, record)
-            improved = at.best is not None and at.best["step"] == at.step
-            due = at.step % config.checkpoint_every == 0 or at.step == config.steps
-            if due or improved or stop:
-                _save(job, optimizer, at, run, keep=config.keep)
-            if stop and at.step < config.steps:
-                raise InterruptedRunError(
-                    f"stopped after step {at.step} of {config.steps}, saved in {run}; "
-                    "the same command goes on from there"
-                )
+        at = restore(trained, run)
+        if not at.step:
+            _save(job, trained, at, saver)  # to go back to, and to see that there is room
+        while True:
+            try:
+                with (
+                    _step_log(run, at, config) as log,
+                    Feed(job.batches, at.stream, watchdog.waits_for_data) as feed,
+                ):
+                    at = _steps(job, trained, config, at, Tools(feed, log, saver, asked, watchdog))
+                break
+            except BadStepError as bad:
+                go_back(bad.trouble, run, config.guard.rewinds, saver)
+                at = restore(trained, run)
+        saver.finish(at.step)
+    if asked.interrupted and at.step < config.steps:
+        raise InterruptedRunError(
+            f"stopped after step {at.step} of {config.steps}, saved in {run}; "
+            "the same command goes on from there"
+        )
     return at
 
 
-def pick_device(name: str) -> torch.device:
-    """Return the device that a config names.
+def _steps[T](
+    job: Job[T], trained: Engine, config: TrainConfig, at: Progress, tools: Tools[T]
+) -> Progress:
+    """Make the steps that are left, or those until somebody asks to stop.
+
+    Batches have numbers that do not depend on the processes: process r of w takes batches r, r + w,
+    ... of a step. What a step does is a function of the seed, its number, its data and the weights.
 
     Raises:
-        TrainError: A GPU is asked for and there is none.
+        BadStepError: A step went wrong; the weights are not to be used.
     """
-    if name == "cuda" and not torch.cuda.is_available():
-        raise TrainError("device cuda: no GPU found; give device=cpu or device=auto")
-    cuda = name == "cuda" or (name == "auto" and torch.cuda.is_available())
-    return torch.device("cuda" if cuda else "cpu")
+    rank, world = distributed.rank(), distributed.world()
+    parts, samples = config.parts(world), config.batch_size * config.accumulate
+    while at.step < config.steps:
+        at = _leave_out(at, tools.feed, parts)
+        began, waited, stream = time.perf_counter(), tools.feed.waited, at.stream
+        losses, ids = defaultdict[str, float](float), list[str]()
+        lr = learning_rate(
+            at.step, steps=config.steps, samples_per_step=samples, config=config.optim
+        )
+        job.model.train()
+        for part in range(parts):
+            batch, stream = tools.feed.take()
+            seeds = (config.seed, at.step, part * world + rank)
+            seed_globally(*seeds)
+            with trained.part(last=part == parts - 1):
+                with autocast(job.model, config):
+                    found = job.losses(trained.forward, batch, generator(*seeds))
+                trained.backward(found["loss"] / parts)
+            for name, value in found.items():
+                losses[name] += value.item() / parts
+            ids += job.samples(batch)
+        norm = trained.step(lr)
+        record = _together(losses, tools.asked)
+        if reason := guard.wrong(record["loss"], norm, at.recent, config.guard):
+            raise BadStepError(Trouble(at.step + 1, at.slot, reason, record["loss"], norm, ids))
+        seconds = time.perf_counter() - began
+        record |= {
+            "lr": lr, "grad_norm": norm,
+            "samples_per_s": samples / seconds, "data_wait": tools.feed.waited - waited,
+        }  # fmt: skip
+        at = dataclasses.replace(
+            at, step=at.step + 1, slot=at.slot + 1, stream=stream, seconds=at.seconds + seconds,
+            recent=guard.remembered(record["loss"], at.recent, config.guard),
+        )  # fmt: skip
+        if at.step % config.eval_every == 0 or at.step == config.steps:
+            at, record = _evaluate(job, config, at, record)
+        tools.log(at.step, record)
+        tools.saver.check()
+        improved = at.best is not None and at.best["step"] == at.step
+        due = at.step % config.checkpoint_every == 0 or at.step == config.steps
+        if due or improved or tools.asked.any:
+            _save(job, trained, at, tools.saver)
+        tools.watchdog.stepped(at.step)
+        if tools.asked.any:
+            break
+    return at
 
 
-def generator(*seeds: int) -> torch.Generator:
-    """Return a CPU generator that is a function of the seeds alone."""
-    word = np.random.SeedSequence(seeds).generate_state(1, np.uint64)[0]
-    return torch.Generator().manual_seed(int(word >> 1))
+def autocast(model: nn.Module, config: TrainConfig) -> AbstractContextManager[Any]:
+    """Return what a model's passes run in: bf16 where the config, or a GPU, asks for it."""
+    device = next(model.parameters()).device.type
+    bf16 = config.precision == "bf16" or (config.precision == "auto" and device == "cuda")
+    return torch.autocast(device, torch.bfloat16, enabled=bf16)
 
 
-def restore(model: nn.Module, optimizer: torch.optim.Optimizer, run: Path) -> Progress:
-    """Load the run's newest whole checkpoint into model, optimiser and torch's generators."""
-    found = checkpoint.newest(run)
-    if found is None:
-        return Progress()
-    device = next(model.parameters()).device
-    model.load_state_dict(found.weights())
-    optimizer.load_state_dict(found.optimizer_state())
-    checkpoint.unpack_rng(found.state["rng"], device)
-    logger.info("goes on from %s", found.folder)
-    return Progress(
-        **{field.name: found.state[field.name] for field in dataclasses.fields(Progress)}
-    )
+def _save[T](job: Job[T], trained: Engine, at: Progress, saver: Saver) -> None:
+    """Begin to write a checkpoint, in the first process; all put it together."""
+    state = {**dataclasses.asdict(at), **job.identity}
+    saver.save(trained.state(keep=distributed.rank() == 0), state)
 
 
-@contextmanager
-def interrupt_flag() -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C into a flag, so that a step can be finished; the second one kills."""
-    flag = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield flag
-        return
+def _leave_out[T](at: Progress, feed: Feed[T], parts: int) -> Progress:
+    """Go past the batches of steps that went wrong before."""
+    while at.slot in at.skipped:
+        for _ in range(parts):
+            _, stream = feed.take()
+        at = dataclasses.replace(at, slot=at.slot + 1, stream=stream)
+    return at
 
-    def note(number: int, frame: FrameType | None) -> None:
-        logger.warning("interrupted: finishing this step and saving; once more to stop at once")
-        flag.set()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield flag
-    finally:
-        signal.signal(signal.SIGINT, before)
+def _together(losses: Mapping[str, float], asked: Requests) -> dict[str, float]:
+    """Return the losses' means over all processes; what one is asked for, all then are."""
+    flags = {name: float(name in asked.noted) for name in ("interrupted", "preempted")}
+    found = distributed.mean({**losses, **flags})
+    asked.interrupted = found.pop("interrupted") > 0
+    asked.preempted = found.pop("preempted") > 0
+    return found
 
 
 def _evaluate[T](
-    job: Job[T], at: Progress, record: dict[str, float]
+    job: Job[T], config: TrainConfig, at: Progress, record: dict[str, float]
 ) -> tuple[Progress, dict[str, float]]:
+    """Look at held-out data; all processes do, since a model may be shared out among them."""
     job.model.eval()
-    with torch.inference_mode():
-        found = job.evaluate()
+    with torch.no_grad(), autocast(job.model, config):
+        found = distributed.shared(job.evaluate())
     if job.score in found:
         score = found[job.score]
         if at.best is None or score > at.best["score"]:
@@ -205,18 +216,35 @@ def _evaluate[T](
     return at, record | found
 
 
-def _save[T](
-    job: Job[T], optimizer: torch.optim.Optimizer, at: Progress, run: Path, *, keep: int
-) -> None:
-    device = next(job.model.parameters()).device
-    state = {**dataclasses.asdict(at), "rng": checkpoint.pack_rng(device), **job.identity}
-    checkpoint.save(run, job.model, optimizer, state)
-    checkpoint.prune(run, keep=keep, spare=at.best["step"] if at.best else None)
+@contextmanager
+def _step_log(
+    run: Path, at: Progress, config: TrainConfig
+) -> Iterator[Callable[[int, Mapping[str, float]], None]]:
+    """Yield what takes the numbers of each step: the run's log, in the first process."""
+    if distributed.rank():
+        yield lambda step, record: None
+        return
+    with RunLog(run, start=at.step, steps=config.steps, every=config.log_every) as log:
+        yield _if_there_is_room(log.write)
 
 
-def _require_finite(step: int, loss: float, norm: float) -> None:
-    if not (math.isfinite(loss) and math.isfinite(norm)):
-        raise TrainError(
-            f"step {step}: expected a finite loss and gradient, got {loss} and {norm}; "
-            "the last checkpoint is from before it; try a lower train.optim.blr"
-        )
+def _if_there_is_room(
+    write: Callable[[int, Mapping[str, float]], None],
+) -> Callable[[int, Mapping[str, float]], None]:
+    """Return the same, but that a full disk is no error: what has no room waits for some."""
+    full = False
+
+    def write_on(step: int, record: Mapping[str, float]) -> None:
+        nonlocal full
+        try:
+            write(step, record)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            if not full:
+                logger.warning("no room for the log of step %d: %s; training goes on", step, error)
+            full = True
+        else:
+            full = False
+
+    return write_on

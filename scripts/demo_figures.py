@@ -13,10 +13,10 @@ from matplotlib import pyplot as plt
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
-from pipeline.qa.html import data_uri
 from pipeline.readers import find_scenes, open_scene
 from pipeline.readers.names import scene_id_of_name
 from storage import store
+from storage.html import data_uri
 from storage.index import read_index
 
 mpl.use("Agg")

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.qa import html
-from storage import store
+from storage import html, store
 from storage.index import read_index
 
 CLASSIFIERS = {

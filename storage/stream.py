@@ -113,6 +113,7 @@ class Stream:
         """Tiles that were damaged so far."""
         self.damaged, self._valid = damaged, valid
         self._worker, self._workers, self._turn = 0, 1, 0
+        self._behind = 0
         self._draws: tuple[int, Draws] | None = None
         self._buffers = Buffers()
 
@@ -134,14 +135,24 @@ class Stream:
         """Go to a state of this or another stream over the same rows and seed."""
         self.epoch, self.position, self._turn = state["epoch"], state["position"], 0
 
-    def share(self, worker: int, workers: int) -> None:
+    def share(self, worker: int, workers: int, *, together: int = 1) -> None:
         """Give from now on only each `workers`-th batch, beginning with number `worker`.
 
         Workers that start from one state and take turns give the batches of one stream.
+
+        Args:
+            worker: Of these.
+            workers: All that take turns.
+            together: Batches that make a round, of which each of several processes has one: the
+                state after a batch is that after its round, the same for all of them.
         """
-        if not 0 <= worker < workers:
-            raise ValueError(f"expected 0 <= worker < workers, got {worker=} {workers=}")
+        if not 0 <= worker < workers or together < 1 or workers % together:
+            raise ValueError(
+                f"expected 0 <= worker < workers, in whole rounds, got {worker=} {workers=} "
+                f"{together=}"
+            )
         self._worker, self._workers, self._turn = worker, workers, 0
+        self._behind = together - 1 - worker % together
 
     def __iter__(self) -> Iterator[Batch]:
         return self
@@ -220,8 +231,16 @@ class Stream:
             padding=padding[good],
             valid=kept.valid,
             damaged=damaged,
-            after={"epoch": epoch, "position": position + self._steps.size},
+            after=self._after(epoch, position),
         )
+
+    def _after(self, epoch: int, position: int) -> dict[str, int]:
+        """Return the state after the round of the batch that begins here."""
+        position += self._steps.size
+        for _ in range(self._behind):
+            epoch, position = self._steps.start(epoch, position)
+            position += self._steps.size
+        return {"epoch": epoch, "position": position}
 
     def _starts(self, number: int, rows: np.ndarray, passes: np.ndarray) -> np.ndarray:
         """Return each row's first band, a function of (seed, pass, set, row) and nothing else."""

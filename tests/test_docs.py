@@ -83,6 +83,28 @@ def test_splits(tmp_path):
 
 
 @pytest.mark.slow
+def test_train(tmp_path):
+    """Of the page's commands those that need no model of a whole demo."""
+    for command in (
+        "synth demo/raw --scenes 4 --seed 7", "build dataset/demo", "shards demo/store demo/shards",
+    ):  # fmt: skip
+        data = [Path(sys.executable).with_name("hypersigma-data"), *command.split()]
+        subprocess.run(data, cwd=tmp_path, check=True, capture_output=True)
+    text = (ROOT / "docs/train.md").read_text(encoding="utf-8")
+    begin, end = text.index("## Pretrain\n"), text.index("## Fine-tune a classifier\n")
+    (tmp_path / "page.md").write_text(text[begin:end], encoding="utf-8")
+    assert len(run_page(tmp_path / "page.md", tmp_path)) == 4
+    assert (tmp_path / "runs/spectral/report.html").is_file()
+    assert not (tmp_path / "runs/later").exists()
+
+
+@pytest.mark.slow
+def test_slurm(tmp_path):
+    assert len(run_page(ROOT / "docs/slurm.md", tmp_path)) == 1
+    assert "#SBATCH --partition=gpu\n" in (tmp_path / "job.sbatch").read_text()
+
+
+@pytest.mark.slow
 @pytest.mark.prefect
 def test_schedule(tmp_path):
     commands = run_page(ROOT / "docs/schedule.md", tmp_path)

@@ -5,6 +5,7 @@ predicted, V values a token, P pixels a token (V = P * bands a token), D width, 
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +16,8 @@ from hypersigma.layers.block import NORM_EPS, Block, block_stack, init_linear, r
 from hypersigma.reconstruction import interpolation, squared_error, token_statistics
 
 
-@dataclass(frozen=True)
-class MaeOutput:
-    """What a masked autoencoder returns."""
+class MaeOutput(NamedTuple):
+    """What a masked autoencoder returns: a tuple, since engines look for tensors in it."""
 
     loss: Tensor
     """Mean squared error over the valid pixels of the hidden tokens, a scalar."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from pipeline.catalogue import certificate, words
 from pipeline.catalogue.card import Card
-from pipeline.qa import html
+from storage import html
 
 type Snippets = Sequence[tuple[str, str, str]]
 

@@ -4,11 +4,12 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.qa import html, product
+from pipeline.qa import product
 from pipeline.qa.numbers import summary
 from pipeline.qa.quality import Quality
 from pipeline.qa.words import limit_in_words, reason_in_words, said, spaced, steps_in_words
 from pipeline.steps.geometry import MAP_GEOMETRY
+from storage import html
 
 _NO_DETECTORS = f"None. {MAP_GEOMETRY[:1].upper()}{MAP_GEOMETRY[1:]}."
 

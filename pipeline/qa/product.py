@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.qa import html
 from pipeline.sensors import SENSORS
+from storage import html
 
 _FEW = 12
 """Source files that are listed without a click."""

@@ -53,6 +53,24 @@ def test_workers_give_the_streams_own_batches_and_go_on_anywhere(shards, workers
     assert not multiprocessing.active_children() or method != "spawn"
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_processes_take_turns_and_agree_on_where_they_are(shards, workers, processes):
+    rounds = 9  # 10 batches an epoch, so that a round lies on both sides of its end
+    expected = take(stream(shards), rounds * processes)
+    for process in range(processes):
+        mine = expected[process::processes]
+        after = [batch.after for batch in expected[processes - 1 :: processes]]
+        share = {"workers": workers, "process": process, "processes": processes}
+        with TileLoader(stream(shards), method="fork", augment=True, **share) as loader:
+            got = take(loader, 5)
+        with TileLoader(stream(shards), method="fork", augment=True, **share) as loader:
+            loader.load_state_dict(after[4])
+            got += take(loader, rounds - 5)
+        assert [batch.tile_ids for batch in got] == [plain.tile_ids for plain in mine]
+        assert [batch.after for batch in got] == after
+
+
 def test_tiles_and_masks_are_turned_alike_and_the_same_after_a_resume(shards):
     plain = take(stream(shards, valid=True), 6)
     with TileLoader(stream(shards, valid=True), augment=True) as loader:

@@ -6,7 +6,11 @@ import pytest
 
 from scripts.make_env import new_values
 from tests import compose as compose_file
+from tests.hypersigma.runs.conftest import world
 from tests.integration import services as by_hand
+from tests.integration import slurm as slurm_by_hand
+
+__all__ = ["world"]
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,13 @@ def services(compose, objects, prefect_server, dask_cluster, tmp_path_factory):
     folder = tmp_path_factory.mktemp("worker")
     with by_hand.prefect_worker(compose, folder, env) as pool:
         yield Services(env, by_hand.bucket(compose), pool)
+
+
+@pytest.fixture(scope="package")
+def slurm():
+    """SLURM with one node; the variables by which its commands reach it."""
+    with slurm_by_hand.cluster() as env:
+        yield env
 
 
 @pytest.fixture

@@ -1,15 +1,20 @@
 """Parameter groups, the learning-rate curve, what is made ahead, checkpoints by themselves."""
 
+import json
 import math
 import threading
 
 import pytest
+import safetensors.torch
 import torch
 from torch import nn
 
 from hypersigma import checkpoint
 from hypersigma.checkpoint import CheckpointError
+from hypersigma.engines.single import Single
 from hypersigma.optim import OptimConfig, adamw, learning_rate
+from hypersigma.tensors import write_tensors
+from hypersigma.trainconfig import TrainConfig
 from storage.ahead import ahead
 
 
@@ -56,23 +61,69 @@ def test_what_is_made_ahead_ends_with_its_source_and_leaves_no_thread():
     assert not [thread for thread in threading.enumerate() if thread.name == "ahead"]
 
 
+def trained(steps=1):
+    """Return a small model and the engine that made some steps with it."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 2), nn.LayerNorm(2), nn.Linear(2, 1))
+    engine = Single(model, TrainConfig(steps=9, batch_size=1))
+    for number in range(steps):
+        one_step(engine, number + 1)
+    return model, engine
+
+
+def one_step(engine, number):
+    x = torch.linspace(0, number, 3)
+    engine.backward(engine.forward(x).square().sum())
+    engine.step(0.1)
+
+
 def test_checkpoint_comes_back_bit_by_bit(tmp_path):
-    model = nn.Linear(3, 2)
-    optimizer = adamw(model, OptimConfig())
-    model(torch.ones(1, 3)).sum().backward()
-    optimizer.step()
-    checkpoint.save(tmp_path, model, optimizer, {"step": 7, "note": "x"})
+    model, engine = trained()
+    checkpoint.save(tmp_path, engine.state(keep=True), {"step": 7, "note": "x"})
     found = checkpoint.find(tmp_path)
     assert (found.folder.name, found.state["note"]) == ("step-00000007", "x")
     for name, value in model.state_dict().items():
         assert torch.equal(found.weights()[name], value)
-    moments = found.optimizer_state()["state"]
-    assert torch.equal(moments[0]["exp_avg"], optimizer.state_dict()["state"][0]["exp_avg"])
+    moments = found.tensors().moments
+    assert set(moments) == {
+        f"{key}.{name}" for key in ("step", "exp_avg", "exp_avg_sq") for name in model.state_dict()
+    }
+    # After one step from nothing, a running mean is (1 - beta) x the gradient.
+    mean, square = moments["exp_avg.0.weight"], moments["exp_avg_sq.0.weight"]
+    torch.testing.assert_close(square, 0.05 * (mean / 0.1) ** 2)
+    assert moments["step.0.weight"] == 1
+
+
+def test_goes_on_from_moments_as_if_never_stopped():
+    whole, _ = trained(3)
+    _, begun = trained(2)
+    torch.manual_seed(1)
+    model, engine = trained(0)
+    engine.load(begun.state(keep=True))
+    one_step(engine, 3)
+    pairs = zip(model.parameters(), whole.parameters(), strict=True)
+    assert all(torch.equal(ours, theirs) for ours, theirs in pairs)
+
+
+def test_files_are_those_of_safetensors(tmp_path):
+    tensors = {
+        "a": torch.arange(6, dtype=torch.float32).reshape(2, 3).T,
+        "scalar": torch.tensor(3),
+        "half": torch.full((3,), 0.5, dtype=torch.bfloat16),
+        "none": torch.empty(0, 4),
+        "odd": torch.tensor([True, False, True]),
+    }
+    described = write_tensors(tmp_path / "x", tensors)
+    assert described == checkpoint.describe(tmp_path / "x")
+    read = safetensors.torch.load_file(tmp_path / "x")
+    assert set(read) == set(tensors)
+    for name, value in tensors.items():
+        assert torch.equal(read[name], value)
+        assert read[name].dtype == value.dtype
 
 
 def test_an_unfinished_checkpoint_is_none(tmp_path):
-    model = nn.Linear(3, 2)
-    checkpoint.save(tmp_path, model, adamw(model, OptimConfig()), {"step": 1})
+    checkpoint.save(tmp_path, trained()[1].state(keep=True), {"step": 1})
     whole = tmp_path / "checkpoints" / "step-00000001"
     whole.rename(whole.with_name(".writing-step-00000001"))
     assert checkpoint.newest(tmp_path) is None
@@ -81,18 +132,30 @@ def test_an_unfinished_checkpoint_is_none(tmp_path):
 
 
 def test_a_changed_byte_is_noticed(tmp_path):
-    model = nn.Linear(3, 2)
-    folder = checkpoint.save(tmp_path, model, adamw(model, OptimConfig()), {"step": 1})
-    path = folder / "optimizer" / "state.pt"
+    folder = checkpoint.save(tmp_path, trained()[1].state(keep=True), {"step": 1})
+    path = folder / "optimizer" / "moments.safetensors"
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"state\.pt: expected .* the file is damaged"):
+    with pytest.raises(
+        CheckpointError, match=r"moments\.safetensors: expected .* the file is damaged"
+    ):
         checkpoint.open_whole(folder)
 
 
-def test_generators_come_back():
-    packed = checkpoint.pack_rng(torch.device("cpu"))
-    expected = torch.rand(3)
-    checkpoint.unpack_rng(packed, torch.device("cpu"))
-    assert torch.equal(torch.rand(3), expected)
+def test_a_checkpoint_of_another_version_is_refused_in_words(tmp_path):
+    folder = checkpoint.save(tmp_path, trained()[1].state(keep=True), {"step": 1})
+    state = json.loads((folder / "state.json").read_text())
+    (folder / "state.json").write_text(json.dumps(state | {"schema": 1}))
+    with pytest.raises(
+        CheckpointError, match="expected checkpoint schema 2, got 1; another version"
+    ):
+        checkpoint.open_whole(folder)
+
+
+def test_prune_keeps_the_last_the_best_and_every_so_many(tmp_path):
+    for step in range(1, 11):
+        checkpoint.save(tmp_path, trained(0)[1].state(keep=True), {"step": step})
+    checkpoint.prune(tmp_path, keep=2, every=4, spare=3)
+    kept = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert [int(name[-2:]) for name in kept] == [3, 4, 8, 9, 10]

@@ -238,7 +238,7 @@ def test_gradients_of_small_batches_add_up_to_the_large_ones(pretraining):
 def test_stops_at_a_loss_that_is_not_finite(pretraining, monkeypatch):
     monkeypatch.setattr(
         "hypersigma.pretrain.mae_losses",
-        lambda model, batch, rng: {"loss": model.mask_token.sum() * torch.nan},
+        lambda forward, model, batch, rng: {"loss": model.mask_token.sum() * torch.nan},
     )
     with pytest.raises(TrainError, match="step 1: expected a finite loss and gradient, got nan"):
         pretrain(pretraining())
