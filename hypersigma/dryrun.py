@@ -20,6 +20,7 @@ from hypersigma.engines import Engine, engine
 from hypersigma.feed import DEPTH, Feed
 from hypersigma.processes import generator, seed_globally
 from hypersigma.runfolder import Progress, compare
+from hypersigma.runlog import duration
 from hypersigma.train import Job, autocast
 from hypersigma.trainconfig import TrainConfig
 
@@ -181,7 +182,7 @@ def table(found: dict[str, Any]) -> str:
         "a step": f"{times['step_s']:.3g} s",
         "samples / s": f"{times['samples_per_s']:.4g}",
         "a look at held-out data": f"{times['evaluation_s']:.3g} s",
-        "time to finish": _duration(times["left_s"]),
+        "time to finish": duration(times["left_s"]),
         "data": found["diagnosis"],
     }  # fmt: skip
     width = max(map(len, shown))
@@ -276,12 +277,3 @@ def _mean(values: Sequence[float]) -> float:
 
 def _size(count: int) -> str:
     return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    parts = ((days, "d"), (hours, "h"), (minutes, "min"), (rest, "s"))
-    said = [f"{count} {unit}" for count, unit in parts if count]
-    return " ".join(said[:2]) or "0 s"

@@ -14,7 +14,7 @@ from hypersigma.environment import ENVIRONMENT_FILE
 from hypersigma.heldout import FIGURE_FILE
 from hypersigma.pictures import PICTURE_FILE
 from hypersigma.runfolder import CONFIG_FILE, SUMMARY_FILE, TrainError
-from hypersigma.runlog import flatten, read_metrics
+from hypersigma.runlog import duration, flatten, read_metrics
 from storage import html
 
 REPORT_FILE = "report.html"
@@ -142,7 +142,7 @@ def numbers(run: Run) -> Iterator[tuple[str, str]]:
         yield f"{found.samples_per_s:.4g}", "samples / s"
         yield f"{found.waiting:.0%}", "waiting for data"
     if run.summary:
-        yield _duration(run.summary["seconds"]), "of training"
+        yield duration(run.summary["seconds"]), "of training"
 
 
 def _learnt_nothing(run: Run) -> str | None:
@@ -227,12 +227,6 @@ def _sensor_row(name: str, contract: Mapping[str, Any]) -> tuple[object, ...]:
 
 def _data_in_words(run: Run) -> str:
     return f"data {run.data['dataset']} {run.data['version']}"
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
 
 
 def _json(path: Path) -> dict[str, Any] | None:

@@ -31,6 +31,7 @@ MAY_DIFFER = frozenset(
         "train.zero",
         "train.offload",
         "train.log_every",
+        "train.track",
         "train.keep",
         "train.keep_every",
         "train.guard.rewinds",

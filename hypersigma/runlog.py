@@ -3,7 +3,10 @@
 import json
 import logging
 import math
+import resource
 import sys
+import time
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,11 +15,14 @@ from typing import Any, Self
 
 import rich.console
 import rich.progress
+import torch
 from torch.utils.tensorboard import SummaryWriter
 
 logger = logging.getLogger(__name__)
 
 METRICS_FILE = "metrics.jsonl"
+PACE_STEPS = 20
+"""Steps that the time left is told from."""
 BAR_COLUMNS = (
     rich.progress.TextColumn("{task.description}"),
     rich.progress.BarColumn(),
@@ -46,6 +52,7 @@ class RunLog:
         self._writer = SummaryWriter(str(run / "tensorboard"), purge_step=start)
         self._every = every
         self._steps = steps
+        self._ends = deque[float]([time.perf_counter()], maxlen=PACE_STEPS)
         self._bar = rich.progress.Progress(
             *BAR_COLUMNS, console=rich.console.Console(stderr=True), disable=not sys.stderr.isatty()
         )
@@ -65,20 +72,63 @@ class RunLog:
         self._file.close()
         self._writer.close()
 
-    def write(self, step: int, record: Mapping[str, float]) -> None:
-        """Add the numbers of one finished step (counted from 1)."""
+    def write(self, step: int, record: Mapping[str, float]) -> dict[str, float]:
+        """Add the numbers of one finished step (counted from 1), and return them and memory."""
+        record = {**record, "memory_gb": memory_gb()}
+        now = time.perf_counter()
+        self._ends.append(now)
+        pace = (now - self._ends[0]) / max(1, len(self._ends) - 1)
         self._file.write(plain_json({"step": step, **record}, indent=None) + "\n")
         self._file.flush()
         for name, value in record.items():
             self._writer.add_scalar(name, value, step)
         note = "  ".join(f"{name} {value:.4g}" for name, value in record.items())
-        self._bar.update(self._task, completed=step, note=f"loss {record.get('loss', 0):.4f}")
+        self._bar.update(self._task, completed=step, note=in_short(record, pace))
         if self._bar.disable and (step % self._every == 0 or step == self._steps):
-            logger.info("step %d/%d  %s", step, self._steps, note)
+            left = duration((self._steps - step) * pace)
+            logger.info("step %d/%d  %s  left %s", step, self._steps, note, left)
+        return record
 
     def image(self, step: int, name: str, pixels: Any) -> None:
         """Show `pixels` (y, x, 3) [0-1] in TensorBoard."""
         self._writer.add_image(name, pixels, step, dataformats="HWC")
+
+
+def in_short(record: Mapping[str, float], seconds: float) -> str:
+    """Return what stands beside the progress bar.
+
+    Args:
+        record: Of a step.
+        seconds: That a step takes, all in all.
+    """
+    parts = [f"loss {record.get('loss', math.nan):.4f}"]
+    if "lr" in record:
+        parts.append(f"lr {record['lr']:.2g}")
+    if "samples_per_s" in record:
+        parts.append(f"{record['samples_per_s']:.4g} samples/s")
+    if "data_wait" in record and seconds > 0:
+        parts.append(f"waits {min(1.0, record['data_wait'] / seconds):.0%}")
+    if "memory_gb" in record:
+        parts.append(f"{record['memory_gb']:.1f} GB")
+    return "  ".join(parts)
+
+
+def memory_gb() -> float:
+    """Return the most memory this process had so far [GB]: of its GPU, without one its own."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 1e9
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most * (1 if sys.platform == "darwin" else 1024) / 1e9
+
+
+def duration(seconds: float) -> str:
+    """Return a time in words, by its two largest units."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    parts = ((days, "d"), (hours, "h"), (minutes, "min"), (rest, "s"))
+    said = [f"{count} {unit}" for count, unit in parts if count]
+    return " ".join(said[:2]) or "0 s"
 
 
 def read_metrics(run: Path) -> list[dict[str, float]]:

@@ -24,6 +24,7 @@ from hypersigma.runfolder import Progress, TrainError, claim
 from hypersigma.runlog import RunLog
 from hypersigma.saving import FULL, Saver
 from hypersigma.signals import Requests, stop_requests
+from hypersigma.trackers import tracker
 from hypersigma.trainconfig import TrainConfig
 from hypersigma.watchdog import Watchdog
 
@@ -224,8 +225,11 @@ def _step_log(
     if distributed.rank():
         yield lambda step, record: None
         return
-    with RunLog(run, start=at.step, steps=config.steps, every=config.log_every) as log:
-        yield _if_there_is_room(log.write)
+    with (
+        tracker(config.track, run) as track,
+        RunLog(run, start=at.step, steps=config.steps, every=config.log_every) as log,
+    ):
+        yield _if_there_is_room(lambda step, record: track(step, log.write(step, record)))
 
 
 def _if_there_is_room(

@@ -47,6 +47,8 @@ class TrainConfig:
     """How many of the newest checkpoints stay."""
     keep_every: NonNegativeInt = 0
     """Checkpoints of steps that are multiples of this stay for ever; 0: none."""
+    track: Literal["none", "trackio", "wandb", "mlflow"] = "none"
+    """Whom each step's numbers are told, beside the run folder; must be installed."""
     optim: OptimConfig = dataclasses.field(default_factory=OptimConfig)
     guard: GuardConfig = dataclasses.field(default_factory=GuardConfig)
     stall_seconds: PositiveFloat | None = 1800

@@ -18,7 +18,7 @@ from hypersigma.runlog import read_metrics
 from hypersigma.slurm import Allocation, batch_script
 from tests.integration.processes import environment
 
-SECONDS = 120
+SECONDS = 300
 STAND_IN = """\
 #!/usr/bin/env python3
 import os, pathlib, signal, sys, time
