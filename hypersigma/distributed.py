@@ -52,6 +52,7 @@ def joined(place: Place, *, seconds: float, alone: bool = False) -> Iterator[Non
         # By the environment, since torchrun listens there itself and says so in it.
         os.environ |= {
             "RANK": str(place.rank), "WORLD_SIZE": str(place.world),
+            "LOCAL_RANK": str(place.local_rank),
             "MASTER_ADDR": place.address, "MASTER_PORT": str(place.port),
         }  # fmt: skip
         dist.init_process_group(backend, timeout=waits)

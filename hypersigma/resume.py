@@ -13,6 +13,9 @@ from hypersigma.saving import Saver
 
 logger = logging.getLogger(__name__)
 
+NAMED = 16
+"""Samples left out that are named in the log; all are in `guard.json`."""
+
 
 class GuardError(TrainError):
     """A run whose steps went wrong too often."""
@@ -51,7 +54,8 @@ def go_back(trouble: Trouble, run: Path, rewinds: int, saver: Saver) -> None:
             f"{run / guard.GUARD_FILE} lists them with their tiles; try a lower train.optim.blr, "
             "or allow for more"
         )
-    logger.warning("%s; going back to the last checkpoint, without %s", where, ", ".join(ids))
+    named = ", ".join(ids[:NAMED]) + (f" and {len(ids) - NAMED} more" if len(ids) > NAMED else "")
+    logger.warning("%s; going back to the last checkpoint, without %s", where, named)
 
 
 def _progress(found: Checkpoint) -> Progress:

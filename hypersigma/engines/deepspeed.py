@@ -180,7 +180,7 @@ class Sharded:
 
 def _initialized(model: nn.Module, optimizer: torch.optim.Optimizer, config: TrainConfig) -> Any:
     device = next(model.parameters()).device
-    os.environ["LOCAL_RANK"] = str(distributed.place().local_rank)  # srun sets another one
+    os.environ.setdefault("LOCAL_RANK", "0")  # of a process that nothing launched
     if device.type == "cpu":
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     with contextlib.redirect_stdout(sys.stderr):  # where its log goes from now on
