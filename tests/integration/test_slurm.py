@@ -164,7 +164,7 @@ def test_a_job_that_is_cancelled_saves_and_stays_so(queue, job):
     assert not queue.do("squeue", "--noheader", f"--jobs={job}")
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_training_that_is_queued_again_goes_on_as_if_it_had_not_been(queue, world):
     config = {
         "shards": str(world.shards), "kind": "spatial", "size": "tiny", "bands": 16,

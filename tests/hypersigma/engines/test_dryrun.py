@@ -153,7 +153,7 @@ def test_the_command_prints_a_table_and_fails_where_something_is_in_the_way(
     assert (result.exit_code, result.stdout.count("problem: ")) == (1, 1)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("engine", ["ddp", "deepspeed"])
 def test_processes_measure_together(pretraining, tmp_path, engine):
     config = pretraining(train={"accumulate": 8, "engine": engine, "zero": 2})

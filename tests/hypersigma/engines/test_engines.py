@@ -57,7 +57,7 @@ def test_engines_of_two_processes_reach_the_losses_of_one(pretraining, tmp_path)
         assert_close(ours.weights(), theirs.weights(), atol=5e-4)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_two_processes_fine_tune_as_one(finetuning, tmp_path):
     train = {"steps": 6, "accumulate": 2, "batch_size": 8}
     alone = finetuning("single", mode="both", ssa=[1], train=train)
@@ -80,7 +80,7 @@ def test_a_process_alone_can_have_any_engine(pretraining, tmp_path):
     assert_same_run(ddp, alone)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_deepspeed_trains_in_bf16_with_weights_in_float32(pretraining, tmp_path):
     train = {"steps": 4, "accumulate": 2, "precision": "bf16"}
     alone = pretraining("single", train=train)

@@ -116,7 +116,7 @@ def files(config):
     return [(folder / name).read_bytes() for name in names]
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_torchrun_stops_with_all_its_workers_and_goes_on(pretraining, tmp_path):
     train = {"steps": 40, "accumulate": 2, "checkpoint_every": 100}
     config = pretraining("cut", train=train, workers=1)
@@ -163,7 +163,7 @@ def torchrun(config, folder):
                     one.kill()
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_goes_on_with_two_processes_one_and_two(pretraining, tmp_path):
     train = {"steps": 12, "accumulate": 2, "eval_every": 6}
     whole, cut = pretraining("whole", train=train), pretraining("cut", train=train)

@@ -117,7 +117,7 @@ def test_a_spike_is_a_bad_step_and_the_last_losses_are_remembered(pretraining, c
     assert checkpoint.newest(config.run).state["recent"] == losses[-4:]
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_processes_go_back_together(pretraining, tmp_path):
     config = pretraining(train=TRAIN | {"accumulate": 2, "engine": "deepspeed", "zero": 2})
     trained(tmp_path / "out", [config], "--nan", 0, 5, "--seen", tmp_path / "seen", processes=2)
@@ -127,7 +127,7 @@ def test_processes_go_back_together(pretraining, tmp_path):
     assert [len(one["samples"]) for one in troubles] == [4, 4]  # of both
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_an_error_in_one_process_ends_all(pretraining, tmp_path):
     config = pretraining(train=TRAIN | {"accumulate": 2})
     trained(tmp_path / "out", [config], "--fail", 1, processes=2, code=1)
