@@ -82,7 +82,7 @@ def test_splits(tmp_path):
     assert json.loads((tmp_path / "certificate.json").read_text())["passed"]
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_train(tmp_path):
     """Of the page's commands those that need no model of a whole demo."""
     for command in (

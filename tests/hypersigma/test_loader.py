@@ -186,7 +186,9 @@ def test_workers_share_what_they_import(shards):
 
 
 def leftovers():
-    return sorted(name for name in os.listdir("/dev/shm") if "torch" in name)
+    """Shared memory, named by the process that made it, of processes that are gone."""
+    made = [name for name in os.listdir("/dev/shm") if name.startswith("torch_")]
+    return {name for name in made if not psutil.pid_exists(int(name.split("_")[1]))}
 
 
 def kill_and_take(pid, loader):
@@ -204,7 +206,7 @@ def test_a_killed_worker_is_told_within_seconds_and_leaves_nothing(shards):
             kill_and_take(victim.pid, loader)
         assert time.monotonic() - began < 10
     assert multiprocessing.active_children() == []
-    assert leftovers() == before
+    assert not leftovers() - before  # others test at the same time, and clear up theirs
 
 
 SCRIPT = """
@@ -256,4 +258,4 @@ def test_ctrl_c_and_a_kill_end_all_processes_and_leave_nothing(shards, tmp_path,
             process.kill()  # or a test that fails would wait for ever
     _, alive = psutil.wait_procs(family, timeout=5)
     assert not alive
-    assert leftovers() == before
+    assert not leftovers() - before  # others test at the same time, and clear up theirs
