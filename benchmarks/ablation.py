@@ -28,7 +28,7 @@ from hypersigma.optim import OptimConfig, adamw, learning_rate, set_learning_rat
 from hypersigma.pixels import windows
 from hypersigma.pretrain import init_blocks, mae_losses
 from hypersigma.reconstruction import BandErrors
-from hypersigma.tasks.classification import build_classifier
+from hypersigma.tasks.classification import PatchClassifier, build_classifier
 from hypersigma.train import generator
 
 SEEDS = range(5)
@@ -77,8 +77,8 @@ def main(data: str, out: str, *names: str) -> int:
     torch.set_num_threads(1)
     path = Path(out)
     found: dict[str, dict[str, float]] = json.loads(path.read_text()) if path.exists() else {}
-    cubes = [_hyperion(Path(data)), _jasper(Path(data))]
-    salinas = _salinas(Path(data))
+    cubes = [hyperion(Path(data)), jasper(Path(data))]
+    salinas = salinas_a(Path(data))
     for seed in SEEDS:
         for name in ["from scratch spatial", "from scratch spectral", *VARIANTS]:
             key = f"{name}/{seed}"
@@ -115,15 +115,16 @@ def _run(name: str, seed: int, cubes: list[Cube], salinas: tuple[Cube, np.ndarra
     torch.manual_seed(seed)
     model = MAKE[kind]("tiny", bands=BANDS, mask_ratio=0.75, **options)
     init_blocks(model)
-    _train(model, cubes, seed, one_window=one_window)
+    pretrain_on(model, cubes, seed, one_window=one_window)
     errors = _errors(model, cubes)
     accuracy = few_shot(kind, model.state_dict(), salinas, seed, compat=model.compat)
     return {**errors, "accuracy": accuracy}
 
 
-def _train(
+def pretrain_on(
     model: Mae, cubes: list[Cube], seed: int, *, one_window: bool, steps: int = STEPS
 ) -> None:
+    """Pretrain on crops of the cubes' training columns."""
     optimizer = adamw(model, PRETRAINING)
     model.train()
     for step in range(steps):
@@ -187,8 +188,8 @@ def few_shot(
     rng = np.random.default_rng([seed, 7])
     half, known = label.shape[1] // 2, label >= 0
     columns = np.arange(label.shape[1])[None, :]
-    train = _pick(label, known & (columns < half - WINDOW), rng, LABELS)
-    test = _pick(label, known & (columns >= half), rng, 300)
+    train = pick(label, known & (columns < half - WINDOW), rng, LABELS)
+    test = pick(label, known & (columns >= half), rng, 300)
     torch.manual_seed(seed)
     model = build_classifier(
         kind, "tiny", in_chans=len(cube.x), num_classes=int(label.max()) + 1, window=WINDOW,
@@ -198,25 +199,38 @@ def few_shot(
     assert encoder is not None
     if state is not None:
         load_encoder(encoder, state)
+    tune(model, cube, train, label[tuple(train.T)], seed)
+    return float((classes_of(model, cube, test) == label[tuple(test.T)]).mean())
+
+
+def tune(
+    model: PatchClassifier, cube: Cube, places: np.ndarray, target: np.ndarray, seed: int
+) -> None:
+    """Fine-tune a classifier on the classes of some places."""
     optimizer = adamw(model, FINETUNING)
     for step in range(TUNE_STEPS):
         set_learning_rate(
             optimizer,
             learning_rate(step, steps=TUNE_STEPS, samples_per_step=TUNE_BATCH, config=FINETUNING),
         )
-        at = np.random.default_rng([seed, step]).integers(len(train), size=TUNE_BATCH)
-        logits = _logits(model, cube, train[at])
-        model.loss(logits, torch.from_numpy(label[tuple(train[at].T)]).long()).backward()
+        at = np.random.default_rng([seed, step]).integers(len(places), size=TUNE_BATCH)
+        logits = logits_of(model, cube, places[at])
+        model.loss(logits, torch.from_numpy(target[at]).long()).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+
+
+def classes_of(model: PatchClassifier, cube: Cube, places: np.ndarray) -> np.ndarray:
+    """Return the classes of places."""
     model.eval()
     with torch.inference_mode():
-        found = [_logits(model, cube, part).argmax(1).numpy() for part in _parts(test)]
-    return float((np.concatenate(found) == label[tuple(test.T)]).mean())
+        found = [logits_of(model, cube, part).argmax(1).numpy() for part in _parts(places)]
+    return np.concatenate(found)
 
 
-def _logits(model: torch.nn.Module, cube: Cube, places: np.ndarray) -> Tensor:
+def logits_of(model: torch.nn.Module, cube: Cube, places: np.ndarray) -> Tensor:
+    """Return the logits of the windows around places."""
     x = windows(cube.x, places[:, 0], places[:, 1], WINDOW)
     logits: Tensor = model(x, cube.wavelength.expand(len(x), -1))
     return logits
@@ -226,7 +240,7 @@ def _parts(places: np.ndarray) -> Iterator[np.ndarray]:
     return (places[n : n + 100] for n in range(0, len(places), 100))
 
 
-def _pick(label: np.ndarray, where: np.ndarray, rng: np.random.Generator, count: int) -> np.ndarray:
+def pick(label: np.ndarray, where: np.ndarray, rng: np.random.Generator, count: int) -> np.ndarray:
     """Return places (N, 2) of at most `count` pixels of each class."""
     chosen = []
     for number in range(int(label.max()) + 1):
@@ -248,7 +262,8 @@ def _standardised(
     )
 
 
-def _hyperion(data: Path) -> Cube:
+def hyperion(data: Path) -> Cube:
+    """Return Hyperion L1T product in the bands of `hyperglobal`, its last columns held out."""
     from pipeline.readers import open_scene
     from pipeline.steps import STEPS
 
@@ -269,13 +284,15 @@ def _kept(wavelength: np.ndarray, left_out: list[int]) -> np.ndarray:
     return np.delete(wavelength, np.array(left_out) - 1)
 
 
-def _jasper(data: Path) -> Cube:
+def jasper(data: Path) -> Cube:
+    """Return Jasper Ridge, whole."""
     stored = scipy.io.loadmat(data / "jasper" / "jasperRidge2_R198.mat")["Y"]
     cube = stored.reshape(198, 100, 100).transpose(0, 2, 1).astype("f4")
     return _standardised(cube, _kept(_aviris(data), JASPER_LEFT_OUT), slice(0, 100), None)
 
 
-def _salinas(data: Path) -> tuple[Cube, np.ndarray]:
+def salinas_a(data: Path) -> tuple[Cube, np.ndarray]:
+    """Return Salinas-A and its classes (y, x), -1 where there is none."""
     folder = data / "salinasA"
     stored = scipy.io.loadmat(folder / "SalinasA_corrected.mat")["salinasA_corrected"]
     label = scipy.io.loadmat(folder / "SalinasA_gt.mat")["salinasA_gt"].astype(int)

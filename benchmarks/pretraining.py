@@ -28,7 +28,6 @@ from benchmarks.ablation import Cube
 from hypersigma.backbones.loading import load_encoder
 from hypersigma.mae import spatial_mae, spectral_mae
 from hypersigma.metrics import classification_report, confusion_matrix
-from hypersigma.optim import adamw, learning_rate, set_learning_rate
 from hypersigma.pretrain import init_blocks
 from hypersigma.tasks.classification import build_classifier
 
@@ -36,7 +35,6 @@ SEEDS = range(10)
 LABELS = (5, 10)
 STEPS = 1500
 BLOCK, GUARD = 21, ablation.WINDOW // 2
-TUNE_STEPS, TUNE_BATCH = 100, 30
 CNN_STEPS, CNN_RATE = 300, 1e-3
 SVM_GRID = {"C": [1, 10, 100, 1000], "gamma": ["scale", 0.0003, 0.001, 0.003, 0.01]}
 
@@ -50,7 +48,7 @@ def main(data: str, out: str, steps: str = str(STEPS)) -> int:
     torch.set_num_threads(1)
     path = Path(out)
     found: dict[str, dict[str, float]] = json.loads(path.read_text()) if path.exists() else {}
-    cube, label = ablation._salinas(Path(data))
+    cube, label = ablation.salinas_a(Path(data))
     weights = pretrained(Path(data), int(steps))
     methods: dict[str, Callable[[Places, np.ndarray, int], Callable[[Places], np.ndarray]]] = {
         "SVM (RBF), spectrum": lambda at, target, seed: svm(cube, at, target, seed),
@@ -112,13 +110,13 @@ def split(label: np.ndarray, rng: np.random.Generator, count: int) -> tuple[Plac
     row, column = np.indices(label.shape)
     black = (row // BLOCK + column // BLOCK) % 2 == 0
     inside = [(a % BLOCK >= GUARD) & (a % BLOCK < BLOCK - GUARD) for a in (row, column)]
-    train = ablation._pick(label, black & inside[0] & inside[1], rng, count)
+    train = ablation.pick(label, black & inside[0] & inside[1], rng, count)
     return train, np.argwhere(~black & (label >= 0))
 
 
 def pretrained(data: Path, steps: int) -> Weights:
     """Return the weights of both encoders."""
-    cubes = [ablation._hyperion(data), ablation._jasper(data)]
+    cubes = [ablation.hyperion(data), ablation.jasper(data)]
     found = {}
     for kind, model in {
         "spatial": spatial_mae("tiny", bands=ablation.BANDS),
@@ -127,7 +125,7 @@ def pretrained(data: Path, steps: int) -> Weights:
         began = time.perf_counter()
         torch.manual_seed(0)
         init_blocks(model)
-        ablation._train(model, cubes, seed=0, one_window=False, steps=steps)
+        ablation.pretrain_on(model, cubes, seed=0, one_window=False, steps=steps)
         found[kind] = model.state_dict()
         print(f"{kind}: {steps} steps in {time.perf_counter() - began:.0f} s", flush=True)
     return found
@@ -147,28 +145,8 @@ def tuned(
         assert model.spectral is not None
         load_encoder(model.spatial, weights["spatial"])
         load_encoder(model.spectral, weights["spectral"])
-    optimizer = adamw(model, ablation.FINETUNING)
-    for step in range(TUNE_STEPS):
-        rate = learning_rate(
-            step, steps=TUNE_STEPS, samples_per_step=TUNE_BATCH, config=ablation.FINETUNING
-        )
-        set_learning_rate(optimizer, rate)
-        chosen = np.random.default_rng([seed, step]).integers(len(at), size=TUNE_BATCH)
-        logits = ablation._logits(model, cube, at[chosen])
-        model.loss(logits, torch.from_numpy(target[chosen]).long()).backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-    model.eval()
-
-    def classify(places: Places) -> np.ndarray:
-        with torch.inference_mode():
-            parts = ablation._parts(places)
-            return np.concatenate(
-                [ablation._logits(model, cube, part).argmax(1).numpy() for part in parts]
-            )
-
-    return classify
+    ablation.tune(model, cube, at, target, seed)
+    return lambda places: ablation.classes_of(model, cube, places)
 
 
 def svm(cube: Cube, at: Places, target: np.ndarray, seed: int) -> Callable[[Places], np.ndarray]:

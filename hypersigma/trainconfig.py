@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveI
 from hypersigma.guard import GuardConfig
 from hypersigma.optim import OptimConfig
 from hypersigma.runfolder import TrainError
+from hypersigma.trackers import TrackerName
 
 
 @pydantic.dataclasses.dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -47,7 +48,7 @@ class TrainConfig:
     """How many of the newest checkpoints stay."""
     keep_every: NonNegativeInt = 0
     """Checkpoints of steps that are multiples of this stay for ever; 0: none."""
-    track: Literal["none", "trackio", "wandb", "mlflow"] = "none"
+    track: TrackerName = "none"
     """Whom each step's numbers are told, beside the run folder; must be installed."""
     optim: OptimConfig = dataclasses.field(default_factory=OptimConfig)
     guard: GuardConfig = dataclasses.field(default_factory=GuardConfig)

@@ -1,6 +1,6 @@
 """Tables of a set of shards, memory-mapped, so that all processes of a machine share one copy.
 
-Arrays of a local set are mapped where they are. What has to be fetched or unpacked first lies in
+Files of a local set are taken where they are. What has to be fetched or unpacked first lies in
 the cache folder, named by its sha256: made once, whole or not at all; what nobody asked for in a
 month goes when something new comes.
 """

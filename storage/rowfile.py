@@ -11,6 +11,8 @@ import numpy as np
 
 from storage.schema import DamagedError
 
+_AGAIN = "write the set again with `hypersigma-data shards`"
+
 
 class RowFile:
     """A C-ordered npy file (row, column), open for reading.
@@ -31,7 +33,9 @@ class RowFile:
                 if fortran or len(shape) != 2:
                     raise ValueError(f"{shape=} {fortran=}")
             except ValueError as error:
-                raise DamagedError(f"{path}: expected an npy file of rows, got {error}") from error
+                raise DamagedError(
+                    f"{path}: expected an npy file of rows, got {error}; {_AGAIN}"
+                ) from error
             self._first = file.tell()
             self._number = os.dup(file.fileno())
         weakref.finalize(self, os.close, self._number)
@@ -48,5 +52,7 @@ class RowFile:
         at = self._first + (number * self.columns + columns.start) * size
         data = os.pread(self._number, len(columns) * size, at)
         if len(data) != len(columns) * size:
-            raise DamagedError(f"{self.path}: expected row {number}, got the file's end")
+            raise DamagedError(
+                f"{self.path}: expected row {number} of {self.rows}, got the file's end; {_AGAIN}"
+            )
         return np.frombuffer(data, self.dtype)

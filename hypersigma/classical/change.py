@@ -16,8 +16,8 @@ def cva(before_CHW: Numbers, after_CHW: Numbers) -> NDArray[np.float64]:
 
     Source: Malila 1980, change vector analysis.
     """
-    difference = _both(before_CHW, after_CHW)
-    change = difference[0] - difference[1]
+    before_CN, after_CN = _both(before_CHW, after_CHW)
+    change = after_CN - before_CN
     spread = change.std(1, keepdims=True)
     unit = np.divide(change - change.mean(1, keepdims=True), spread, where=spread > 0,
                      out=np.zeros_like(change))  # fmt: skip

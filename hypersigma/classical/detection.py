@@ -3,6 +3,8 @@
 Shape letters: C bands, H W pixels, N pixels in a row. Scores are larger where a target is likelier.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
@@ -91,7 +93,8 @@ def smf(cube_CHW: Numbers, target_C: Numbers) -> NDArray[np.float64]:
 
     Source: Manolakis & Shaw 2002, doi:10.1109/79.974724.
     """
-    centred_CN, away, solved = _whitened(cube_CHW, target_C)
+    centred_CN, away, inverse = _whitened(cube_CHW, target_C)
+    solved = inverse(away)
     return np.asarray((solved @ centred_CN / (away @ solved)).reshape(cube_CHW.shape[1:]))
 
 
@@ -102,20 +105,23 @@ def ace(cube_CHW: Numbers, target_C: Numbers) -> NDArray[np.float64]:
 
     Source: Kraut, Scharf & McWhorter 2001, doi:10.1109/78.890324.
     """
-    centred_CN, away, solved = _whitened(cube_CHW, target_C)
-    power_N = rx(cube_CHW).ravel()
+    centred_CN, away, inverse = _whitened(cube_CHW, target_C)
+    solved = inverse(away)
+    power_N = (centred_CN * inverse(centred_CN)).sum(0)
     lengths = np.sqrt(power_N * (away @ solved))
     score_N = np.divide(solved @ centred_CN, lengths, out=np.zeros(len(power_N)), where=lengths > 0)
     return score_N.reshape(cube_CHW.shape[1:])
 
 
-def _whitened(cube_CHW: Numbers, target_C: Numbers) -> tuple[Numbers, Numbers, Numbers]:
-    """Return pixels and target less the mean, and the latter by the inverse covariance."""
+def _whitened(
+    cube_CHW: Numbers, target_C: Numbers
+) -> tuple[Numbers, Numbers, Callable[[Numbers], Numbers]]:
+    """Return pixels and target less the mean, and what multiplies by the inverse covariance."""
     x_CN, target = _pixels(cube_CHW), _spectrum(cube_CHW, target_C)
     mean = x_CN.mean(1)
     centred_CN, away = x_CN - mean[:, None], target - mean
     factor = cho_factor(_ridged(centred_CN @ centred_CN.T / x_CN.shape[1], RIDGE))
-    return centred_CN, away, cho_solve(factor, away)
+    return centred_CN, away, lambda spectra: np.asarray(cho_solve(factor, spectra))
 
 
 def _ridged(covariance: Numbers, ridge: float) -> Numbers:

@@ -61,7 +61,8 @@ def nfindr(
     """
     x = _checked(x_CN, count)
     found = vca(x, count, rng=rng)
-    reduced = _subspace(x - x.mean(1, keepdims=True), count - 1).T @ (x - x.mean(1, keepdims=True))
+    centred = x - x.mean(1, keepdims=True)
+    reduced = _subspace(centred, count - 1).T @ centred
     y_KN = np.vstack((reduced, np.ones(x.shape[1])))
     for _ in range(rounds):
         before = found.copy()

@@ -155,8 +155,8 @@ def test_workers_change_nothing_and_end_with_the_run(pretraining):
 
 
 def test_workers_may_change_on_the_way(pretraining):
-    pretrain(pretraining())
-    pretrain(pretraining(workers=2, cache_gb=1))
+    first = pretrain(pretraining())
+    assert pretrain(pretraining(workers=2, cache_gb=1)) == first  # it is the same, finished run
 
 
 def test_skips_a_torn_checkpoint(pretraining, caplog):
@@ -193,8 +193,8 @@ def test_refuses_the_folder_of_another_run(pretraining):
 
 
 def test_device_may_change_on_the_way(pretraining):
-    pretrain(pretraining(train={"device": "cpu"}))
-    pretrain(pretraining(train={"device": "auto", "log_every": 1}))
+    first = pretrain(pretraining(train={"device": "cpu"}))
+    assert pretrain(pretraining(train={"device": "auto", "log_every": 1})) == first
 
 
 @pytest.mark.parametrize("kind", KINDS)
