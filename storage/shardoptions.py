@@ -3,13 +3,15 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import pyarrow as pa
-import zarr
 
 from storage.schema import SPLITS, TILE_DTYPES, TILE_SIZE
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import zarr
 
 TILES_PER_SHARD = 256
 CODECS = ("none", "lz4", "zstd")
@@ -22,7 +24,7 @@ class Condition:
     """Which tiles are wanted. The text goes to the manifest; who understands it is elsewhere."""
 
     text: str
-    choose: Callable[[zarr.Group, pa.Table], np.ndarray]
+    choose: "Callable[[zarr.Group, pa.Table], np.ndarray]"
     """Takes an opened version and its `read_index`; returns the rows (int64), ascending."""
 
 

@@ -29,7 +29,6 @@ def audit(
     Exit code 1 on a breach, which is told in words; no pixel is read.
     """
     with said_in_words():
-        # SciPy takes a while to load: not before it is needed.
         from pipeline.audit.proof import audit as proof
 
         certificate = proof(location, version)

@@ -1,6 +1,7 @@
-"""`status`, `retry` and `gc`: what a build left behind, and what to do about it."""
+"""`build`, and `status`, `retry` and `gc`: what it left behind, and what to do about it."""
 
 import re
+import signal
 from collections import Counter
 from dataclasses import asdict
 from datetime import timedelta
@@ -11,7 +12,6 @@ from rich.padding import Padding
 from rich.text import Text
 
 import configs
-from pipeline.build import DatasetConfig, build_dataset, scene_states
 from pipeline.commands.output import (
     ConfigArgument,
     JsonOption,
@@ -22,12 +22,33 @@ from pipeline.commands.output import (
     said_in_words,
     say,
 )
-from pipeline.states import STATES
-from storage import store
+from pipeline.commands.schedule import OverridesArgument, flow
 
-OverridesArgument = Annotated[list[str] | None, typer.Argument(help="section.field=value")]
 _AGE = re.compile(r"(\d+)\s*([hdw])")
 _UNITS = {"h": "hours", "d": "days", "w": "weeks"}
+
+
+def build(
+    config: ConfigArgument,
+    overrides: OverridesArgument = None,
+    as_json: JsonOption = False,
+    prefect: Annotated[bool, typer.Option(help="Run it as a Prefect flow.")] = False,
+) -> None:
+    """Build one dataset version from all scenes that are not yet in the store.
+
+    A scene that fails is named and left out; exit code 1 then, with the others published.
+    """
+    # As Ctrl-C: what is finished is kept. Sent by systemd, SLURM and `docker stop`.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with said_in_words():
+        from pipeline.build import DatasetConfig, build_dataset
+
+        dataset = configs.load(DatasetConfig, config, overrides or ())
+        if prefect:
+            raise typer.Exit(flow("build", config, *(overrides or ()), *["--json"] * as_json))
+        report = build_dataset(dataset)
+        print_build(report, as_json=as_json)
+        raise typer.Exit(1 if report.failures else 0)
 
 
 def status(
@@ -40,6 +61,9 @@ def status(
 ) -> None:
     """Say of each product at the source whether it is new, running, done, failed or quarantined."""
     with said_in_words():
+        from pipeline.build import DatasetConfig, scene_states
+        from pipeline.states import STATES
+
         dataset = configs.load(DatasetConfig, config, overrides or ())
         states = scene_states(dataset)
         if as_json:
@@ -69,6 +93,8 @@ def retry(
     Exit code 1 if one fails again.
     """
     with said_in_words():
+        from pipeline.build import DatasetConfig, build_dataset
+
         if not failed:
             raise configs.ConfigError("say which scenes to try again: --failed")
         dataset = configs.load(DatasetConfig, config, overrides or ())
@@ -90,6 +116,8 @@ def gc(
     All versions stay, so what reads one is never disturbed; builds wait meanwhile.
     """
     with said_in_words():
+        from storage import store
+
         match = _AGE.fullmatch(older_than)
         if match is None:
             raise configs.ConfigError(

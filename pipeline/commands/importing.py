@@ -3,16 +3,17 @@
 import logging
 import math
 import re
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from pipeline.commands.output import complain, said_in_words, say
 from pipeline.commands.shards import byte_count, shown
 from storage.schema import SPLITS, SchemaError
-from storage.shardimports import REJECTED
 from storage.shardoptions import TILES_PER_SHARD, ShardOptions
-from storage.shardtiles import Rejected
+
+if TYPE_CHECKING:
+    from storage.shardtiles import Rejected
 
 logger = logging.getLogger("pipeline")
 
@@ -103,8 +104,8 @@ def import_(
         raise typer.BadParameter("expected --tiles-per-shard or --shard-bytes, got both")
     if scale is not None and not 0 < scale < math.inf:
         raise typer.BadParameter(f"--scale must be a number greater than 0, got {scale}")
-    # SciPy takes a while to load: not before it is needed.
     from pipeline.foreign import ImportOptions, Naming, import_tiles
+    from storage.shardimports import REJECTED
 
     naming = Naming(sensor, _pattern(name), split_shares(split))
     options = ImportOptions(key, bands, scale, dtype, member, dataset, naming, nodata)
@@ -115,7 +116,7 @@ def import_(
     )
     seen: list[Rejected] = []
 
-    def told(rejected: Rejected) -> None:
+    def told(rejected: "Rejected") -> None:
         text = f"{rejected.source}: {rejected.reason}: {rejected.detail}"
         if strict:
             raise SchemaError(f"{text}; without --strict it would be left out")

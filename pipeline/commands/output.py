@@ -1,18 +1,22 @@
-"""What commands print, how they fail, and the arguments that several of them take."""
+"""What commands print, how they fail, and the arguments that several of them take.
+
+Commands import what they work with when they run: `--help` need not wait seconds for it.
+"""
 
 import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from icechunk import IcechunkError
 from rich.console import Console
 from rich.table import Table
 
 import configs
-from pipeline.build import BuildReport
+
+if TYPE_CHECKING:
+    from pipeline.build import BuildReport
 
 out = Console()
 err = Console(stderr=True)
@@ -32,9 +36,15 @@ def said_in_words() -> Iterator[None]:
     except configs.ConfigError as error:
         complain(str(error))
         raise typer.Exit(2) from error
-    except (ValueError, OSError, LookupError, IcechunkError) as error:
+    except Exception as error:
+        if not isinstance(error, (ValueError, OSError, LookupError, *_store_errors())):
+            raise
         complain(str(error))
         raise typer.Exit(1) from error
+
+
+def _store_errors() -> list[type[Exception]]:
+    return [sys.modules["icechunk"].IcechunkError] if "icechunk" in sys.modules else []
 
 
 def complain(message: str) -> None:
@@ -61,7 +71,7 @@ def print_facts(facts: dict[str, Any]) -> None:
     out.print(table, markup=False)
 
 
-def print_build(report: BuildReport, *, as_json: bool) -> None:
+def print_build(report: "BuildReport", *, as_json: bool) -> None:
     """Print what a build did."""
     if as_json:
         sys.stdout.write(report.to_json() + "\n")

@@ -1,12 +1,14 @@
 """`hypersigma-data query`: which tiles of a version meet a condition."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import pyarrow as pa
 import typer
 
 from pipeline.commands.output import JsonOption, StoreArgument, print_json, said_in_words, say
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 SHOWN_ROWS = 20
 """On a terminal, if no --limit says otherwise."""
@@ -30,7 +32,6 @@ def query(
 ) -> None:
     """List the tiles of a version for which a condition holds; reads the index, no pixels."""
     with said_in_words():
-        # DuckDB takes a third of a second to load: not before it is needed.
         from pipeline.catalogue.query import query as ask
         from pipeline.catalogue.query import save
 
@@ -46,7 +47,7 @@ def query(
             _show(found, limit or SHOWN_ROWS)
 
 
-def _show(found: pa.Table, rows: int) -> None:
+def _show(found: "pa.Table", rows: int) -> None:
     lines = [[_said(v) for v in record.values()] for record in found.slice(0, rows).to_pylist()]
     lines.insert(0, found.column_names)
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]

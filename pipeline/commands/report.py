@@ -20,7 +20,6 @@ def report(
 ) -> None:
     """Write a dataset card (HTML and Markdown), Parquet tables, STAC and Croissant of a version."""
     with said_in_words():
-        # Matplotlib takes a second to load: not before it is needed.
         from pipeline.audit.proof import audit
         from pipeline.catalogue.report import write_report
 

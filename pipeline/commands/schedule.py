@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 import configs
-from pipeline.build import DatasetConfig
 from pipeline.commands.output import ConfigArgument, said_in_words
 
 OverridesArgument = Annotated[list[str] | None, typer.Argument(help="section.field=value")]
@@ -23,6 +22,8 @@ def serve(
     With --once, exit code 1 if a scene failed or the version leaks.
     """
     with said_in_words():
+        from pipeline.build import DatasetConfig
+
         configs.load(DatasetConfig, config, overrides or ())
         raise typer.Exit(flow("run" if once else "serve", config, *(overrides or ())))
 
@@ -33,6 +34,8 @@ def deploy(config: ConfigArgument, overrides: OverridesArgument = None) -> None:
     The server is the one at PREFECT_API_URL.
     """
     with said_in_words():
+        from pipeline.build import DatasetConfig
+
         configs.load(DatasetConfig, config, overrides or ())
         raise typer.Exit(flow("deploy", config, *(overrides or ())))
 

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
@@ -13,8 +13,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 from pipeline.commands.output import StoreArgument, err, said_in_words, say
 from storage.schema import SPLITS
 from storage.shardoptions import TILES_PER_SHARD, Condition, ShardOptions
-from storage.shards import Progress as Told
-from storage.shards import write_shards
+
+if TYPE_CHECKING:
+    from storage.shards import Progress as Told
 
 logger = logging.getLogger("pipeline")
 
@@ -80,6 +81,8 @@ def shards(
         raise typer.BadParameter(f"--split must be one of {SPLITS}, got {sorted(unknown)}")
     size = None if shard_bytes is None else byte_count(shard_bytes)
     with said_in_words(), shown("shards", "tiles") as told:
+        from storage.shards import write_shards
+
         options = ShardOptions(
             tiles_per_shard=tiles_per_shard or (TILES_PER_SHARD if size is None else None),
             shard_bytes=size,
@@ -100,14 +103,13 @@ def shards(
 def _condition(text: str | None) -> Condition | None:
     if text is None:
         return None
-    # DuckDB takes a third of a second to load: not before it is needed.
     from pipeline.catalogue.query import condition
 
     return condition(text)
 
 
 @contextmanager
-def shown(work: str, what: str) -> Iterator[Told]:
+def shown(work: str, what: str) -> "Iterator[Told]":
     """Yield what shows progress: a bar on a terminal, elsewhere a line at each tenth."""
     if not err.is_terminal:
         seen = [0]
