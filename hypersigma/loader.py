@@ -10,13 +10,10 @@ Which tiles, which bands and which symmetry are functions of the seed and the pl
 alone. Shape letters: B batch, C bands, H rows, W columns.
 """
 
-import atexit
 import math
 import multiprocessing
-import os
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from types import TracebackType
@@ -27,8 +24,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from hypersigma.orphans import end_with_parent
 from hypersigma.signals import shielded
+from hypersigma.workers import begin, dead, end
 from storage.ahead import AHEAD_BYTES, ahead
 from storage.batches import Batch, too_many
 from storage.buffers import Buffers
@@ -42,8 +39,6 @@ SYMMETRIES = 8
 _WAITING = 32
 """Batches that may wait in a worker: each holds some file descriptors, of which a process may have
 1,024."""
-_END_SECONDS = 2.0
-"""How long workers may take to end by themselves."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +156,12 @@ class TileLoader:
             if self._processes > 1:
                 self.stream.share(self._process, self._processes, together=self._processes)
             self._running = self._by_workers() if self._workers else self._by_thread()
-        batch = next(self._running)
+        try:
+            batch = next(self._running)
+        except (OSError, EOFError) as error:  # maybe a batch whose worker is no more there to send
+            if (gone := dead(self._running)) is None:
+                raise
+            raise RuntimeError(f"DataLoader worker (pid {gone}) was killed") from error
         self._state = batch.after
         self.skipped += batch.damaged
         if len(self.skipped) > self.stream.damaged:
@@ -193,11 +193,11 @@ class TileLoader:
             multiprocessing_context=context,
             prefetch_factor=min(max(1, self._most // size // self._workers), _WAITING),
             pin_memory=self._pin,
-            worker_init_fn=_begin,
+            worker_init_fn=begin,
         )
         with shielded():
             batches = iter(loader)
-        self._open.callback(_end, batches)
+        self._open.callback(end, batches)
         return batches
 
 
@@ -275,27 +275,3 @@ def _turned(images: np.ndarray, turns: np.ndarray, into: np.ndarray) -> np.ndarr
     for image, number, target in zip(images, turns.tolist(), into, strict=True):
         target[...] = turn(image, number)
     return into
-
-
-def _begin(_worker: int) -> None:
-    end_with_parent()
-    # A spawned worker is taken down with its interpreter, while torch's own thread may be sending a
-    # batch: which aborts it now and then.
-    atexit.register(os._exit, 0)
-    torch.set_num_threads(1)
-
-
-def _end(batches: Any) -> None:
-    # A DataLoader ends its workers when its iterator is forgotten; here it is wanted now. It waits
-    # 5 s for each in turn, which one that waits for a server would need.
-    if (end := getattr(batches, "_shutdown_workers", None)) is None:
-        return
-    # Not of `batches`: a thread that lets go of the last tensor when Python ends takes it down.
-    workers = batches._workers
-    late = threading.Timer(_END_SECONDS, lambda: [worker.kill() for worker in workers])
-    late.daemon = True
-    late.start()
-    # What a worker does at its end, or that it was ended, is no matter to batches that were taken.
-    with suppress(RuntimeError):
-        end()
-    late.cancel()

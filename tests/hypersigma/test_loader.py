@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import weakref
+from contextlib import suppress
 
 import numpy as np
 import psutil
@@ -207,6 +208,46 @@ def test_a_killed_worker_is_told_within_seconds_and_leaves_nothing(shards):
         assert time.monotonic() - began < 10
     assert multiprocessing.active_children() == []
     assert not leftovers() - before  # others test at the same time, and clear up theirs
+
+
+class Broken:
+    """An iterator that got a batch whose worker is no more there to send it."""
+
+    def __init__(self, workers):
+        self._workers = workers
+
+    def __next__(self):
+        raise ConnectionResetError(104, "Connection reset by peer")
+
+
+@pytest.mark.parametrize(("alive", "told"), [(False, RuntimeError), (True, ConnectionResetError)])
+def test_a_connection_that_breaks_with_a_worker_tells_of_the_worker(shards, alive, told):
+    worker = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60,))
+    worker.start()
+    try:
+        if not alive:
+            worker.kill()
+        loader = TileLoader(stream(shards))
+        loader._running = Broken([worker])
+        with pytest.raises(told, match="Connection" if alive else str(worker.pid)):
+            next(loader)
+    finally:
+        worker.kill()
+        worker.join()
+        worker.close()
+
+
+def test_to_close_after_a_death_is_no_error(shards):
+    for pause in (0, 0.005, 0.02):
+        with TileLoader(stream(shards), workers=2) as loader:
+            next(loader)
+            handler = signal.getsignal(signal.SIGCHLD)  # torch's, once it has a worker
+            victim = loader._running._workers[1].pid
+            with suppress(RuntimeError):
+                os.kill(victim, signal.SIGKILL)
+                time.sleep(pause)
+        assert signal.getsignal(signal.SIGCHLD) is handler
+    assert multiprocessing.active_children() == []
 
 
 SCRIPT = """
