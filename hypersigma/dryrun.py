@@ -108,8 +108,7 @@ def memory_by_component(model: nn.Module, config: TrainConfig, world: int) -> di
     fixed += sum(b.nbytes for b in model.buffers())
     zero = config.zero if config.engine == "deepspeed" else 0
     share = {level: world if zero >= level else 1 for level in (1, 2, 3)}
-    device = next(model.parameters()).device.type
-    bf16 = config.precision == "bf16" or (config.precision == "auto" and device == "cuda")
+    bf16 = config.bf16(next(model.parameters()).device.type)
     width = FLOAT32 // 2 if zero and bf16 else FLOAT32
     offloaded = 0 if zero and config.offload else 1
     masters = trainable * FLOAT32 // share[1] * offloaded if zero else 0

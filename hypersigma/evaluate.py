@@ -8,10 +8,10 @@ from typing import Any, Literal
 import numpy as np
 import pydantic.dataclasses
 import torch
-import torch.nn.functional as F
 from pydantic import ConfigDict, PositiveInt
 
 from hypersigma.classifier import Classifier, classify_pixels, open_classifier, pixel_spectra
+from hypersigma.controls import logistic_regression, nearest_mean
 from hypersigma.finetune import TRAINING_PIXELS_FILE
 from hypersigma.inputs import check_scale, check_wavelengths
 from hypersigma.metrics import classification_report, confusion_matrix
@@ -23,10 +23,6 @@ from storage.schema import SchemaError
 from storage.stream import ShardSet, open_shards
 
 logger = logging.getLogger(__name__)
-
-RIDGE = 1e-3
-"""Weight of the squared coefficients in the logistic regression's loss."""
-LBFGS_STEPS = 200
 
 
 @pydantic.dataclasses.dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -135,36 +131,6 @@ def controls(classifier: Classifier, shards: ShardSet, pixels: Pixels) -> dict[s
             logistic_regression(train, label, spectra, len(names)), pixels, names
         ),
     }
-
-
-def nearest_mean(train: torch.Tensor, label: torch.Tensor, spectra: torch.Tensor) -> np.ndarray:
-    """Give each spectrum (N, C) the class of the nearest class mean."""
-    present = label.unique()
-    means = torch.stack([train[label == number].mean(0) for number in present])
-    return present[torch.cdist(spectra, means).argmin(1)].numpy()
-
-
-def logistic_regression(
-    train: torch.Tensor, label: torch.Tensor, spectra: torch.Tensor, classes: int
-) -> np.ndarray:
-    """Give each spectrum (N, C) the most probable class of a ridge logistic regression."""
-    weight = torch.zeros(classes, train.shape[1], requires_grad=True)
-    bias = torch.zeros(classes, requires_grad=True)
-    optimizer = torch.optim.LBFGS(
-        [weight, bias], max_iter=LBFGS_STEPS, line_search_fn="strong_wolfe"
-    )
-
-    def loss() -> float:
-        optimizer.zero_grad()
-        value = (
-            F.cross_entropy(F.linear(train, weight, bias), label) + RIDGE * weight.square().sum()
-        )
-        value.backward()
-        return value.item()
-
-    optimizer.step(loss)
-    with torch.inference_mode():
-        return F.linear(spectra, weight, bias).argmax(1).numpy()
 
 
 def _report(found: np.ndarray, pixels: Pixels, classes: list[str]) -> dict[str, Any]:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from hypersigma.data import Inputs, Scaling, tile_batches
@@ -126,22 +126,19 @@ def write_errors(
     run: Path, contracts: Mapping[str, SensorInput], errors: Mapping[str, BandErrors]
 ) -> dict[str, Any]:
     """Write `reconstruction.json` and `band_errors.png`; return the errors over all bands."""
-    seen = {sensor: one for sensor, one in errors.items() if one.squares}
-    curves: dict[str, dict[str, list[float | None]]] = {
-        sensor: {
-            "wavelength": list(contracts[sensor].wavelengths[0]),
-            **{name: [None if np.isnan(e) else float(e) for e in one.rmse(name)]
-               for name in one.squares},
-        }
-        for sensor, one in seen.items()
-    }  # fmt: skip
+    curves = _curves(contracts, errors)
     (run / ERRORS_FILE).write_text(json.dumps(curves, indent=1) + "\n", encoding="utf-8")
-    _draw(run / FIGURE_FILE, curves)
+    draw_errors(contracts, errors).savefig(run / FIGURE_FILE, dpi=110)
+    seen = {sensor: errors[sensor] for sensor in curves}
     return {sensor: {n: one.total(n) for n in one.squares} for sensor, one in seen.items()}
 
 
-def _draw(path: Path, curves: Mapping[str, Mapping[str, list[float | None]]]) -> None:
-    figure, axes = plt.subplots(len(curves), squeeze=False, figsize=(9, 3.2 * len(curves)))
+def draw_errors(contracts: Mapping[str, SensorInput], errors: Mapping[str, BandErrors]) -> Figure:
+    """Draw each sensor's errors over the wavelength."""
+    curves = _curves(contracts, errors)
+    figure = Figure(figsize=(9, 3.2 * len(curves)))
+    figure.subplots_adjust(left=0.08, right=0.98, bottom=0.16 / len(curves), hspace=0.45)
+    axes = figure.subplots(len(curves), squeeze=False)
     for axis, (sensor, lines) in zip(axes[:, 0], curves.items(), strict=True):
         wavelength = np.array(lines["wavelength"], float)
         for name, line in lines.items():
@@ -150,6 +147,18 @@ def _draw(path: Path, curves: Mapping[str, Mapping[str, list[float | None]]]) ->
         axis.set(xlabel="wavelength [nm]", ylabel="RMSE [input units]", title=sensor)
         axis.set_ylim(bottom=0)
         axis.legend()
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    return figure
+
+
+def _curves(
+    contracts: Mapping[str, SensorInput], errors: Mapping[str, BandErrors]
+) -> dict[str, dict[str, list[float | None]]]:
+    """Return the errors of the sensors that were seen, band by band, and where the bands are."""
+    return {
+        sensor: {
+            "wavelength": list(contracts[sensor].wavelengths[0]),
+            **{name: [None if np.isnan(e) else float(e) for e in one.rmse(name)]
+               for name in one.squares},
+        }
+        for sensor, one in errors.items() if one.squares
+    }  # fmt: skip

@@ -1,7 +1,7 @@
 """Pretrain a masked autoencoder on a shard set."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,11 +13,14 @@ from torch import Tensor, nn
 
 from hypersigma import checkpoint, distributed, inputs
 from hypersigma.backbones.sizes import SizeName
-from hypersigma.data import Inputs, scaling, tile_batches
+from hypersigma.data import Inputs, Scaling, scaling, tile_batches
 from hypersigma.dryrun import dry_run
-from hypersigma.heldout import HeldOut, held_out_errors, write_errors
+from hypersigma.heldout import HeldOut, draw_errors, held_out_errors, write_errors
+from hypersigma.inputs import SensorInput
+from hypersigma.loader import TileBatch
 from hypersigma.mae import Mae, MaeOutput, spatial_mae, spectral_mae
-from hypersigma.pictures import draw_reconstruction
+from hypersigma.pictures import draw_reconstruction, pixels, shown, spectrum, strip
+from hypersigma.probe import Probe, ProbeConfig
 from hypersigma.processes import process
 from hypersigma.runfolder import TrainError, finished, resumable, run_identity, write_summary
 from hypersigma.train import Job, TrainConfig, fit
@@ -26,6 +29,7 @@ from storage.stream import Payloads, ShardSet, Stream, open_shards, select
 
 logger = logging.getLogger(__name__)
 
+PICTURED_TILES = 2
 DECODER_POSITION_GAIN = 4.0
 """On the spatial decoder's fixed table, whose root mean square is 0.7 before."""
 
@@ -63,6 +67,8 @@ class PretrainConfig:
     """Processes that read; 0: a thread of the training one."""
     cache_gb: NonNegativeFloat = 0
     """Of a bucket's tiles, kept on this machine's disk in HYPERSIGMA_CACHE; 0: none."""
+    probe: ProbeConfig | None = None
+    """Labelled tiles whose classes the features are tried on at each look at held-out data."""
 
 
 def pretrain(config: PretrainConfig, *, dry: bool = False) -> dict[str, Any]:
@@ -93,6 +99,7 @@ def _pretrain(config: PretrainConfig, device: torch.device, *, dry: bool) -> dic
         config.train.batch_size,
         lambda rows, size, seed: _stream(config, shards, rows, batch_size=size, seed=seed),
     )
+    probe = _probe(config, shards)
     job = Job(
         model=model,
         batches=lambda state: tile_batches(
@@ -103,9 +110,10 @@ def _pretrain(config: PretrainConfig, device: torch.device, *, dry: bool) -> dic
         samples=lambda batch: batch.tile_ids,
         evaluate=lambda: held_out.losses(
             lambda batch, rng: mae_losses(model, model, tables.inputs(batch), rng)
-        ),
+        ) | (_probed(probe, config, model, tables) if probe else {}),
         score=None,
         identity=identity,
+        look=lambda: _pictures(held_out, model, tables, contracts),
     )  # fmt: skip
     if dry:
         return dry_run(job, config.train, config.run, workers=config.workers)
@@ -121,10 +129,44 @@ def _pretrain(config: PretrainConfig, device: torch.device, *, dry: bool) -> dic
         model.load_state_dict(checkpoint.find(config.run).weights())
         model.to(device)
         first = next(held_out.batches())
-        draw_reconstruction(config.run, model, tables.inputs(first), progress.step)
+        draw_reconstruction(config.run, shown(model, tables.inputs(first), 1)[0])
         errors = held_out_errors(model, tables, contracts, held_out.batches())
         found["reconstruction"] = write_errors(config.run, contracts, errors)
     return write_summary(config.run, identity, progress, found)
+
+
+def _probe(config: PretrainConfig, shards: ShardSet) -> Probe | None:
+    if config.probe is None:
+        return None
+    if config.train.engine == "deepspeed" and config.train.zero == 3:
+        raise TrainError("probe needs whole weights: expected train.zero up to 2 with it, got 3")
+    return Probe.of(shards, config.probe)
+
+
+def _probed(probe: Probe, config: PretrainConfig, model: Mae, tables: Scaling) -> dict[str, float]:
+    def features(batch: TileBatch) -> Tensor:
+        inputs = tables.inputs(batch)
+        return model.features(inputs.x, inputs.wavelength, inputs.valid)
+
+    return probe.scores(features, bands=config.bands, size=config.train.batch_size)
+
+
+def _pictures(
+    held_out: HeldOut, model: Mae, tables: Scaling, contracts: Mapping[str, SensorInput]
+) -> dict[str, np.ndarray]:
+    """Return the first held-out tiles as the model sees them, and its errors band by band."""
+    batch = next(held_out.batches(), None)
+    if batch is None:
+        return {}
+    errors = held_out_errors(model, tables, contracts, [batch])
+    tiles = shown(model, tables.inputs(batch), PICTURED_TILES)
+    if distributed.rank():  # it computed with the others, and the first one shows
+        return {}
+    return {
+        "band_errors": pixels(draw_errors(contracts, errors)),
+        "spectrum": spectrum(tiles[0]),
+        **{f"reconstruction/{number}": strip(tile) for number, tile in enumerate(tiles)},
+    }
 
 
 def _begun(config: PretrainConfig) -> Mae:

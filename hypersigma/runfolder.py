@@ -32,6 +32,7 @@ MAY_DIFFER = frozenset(
         "train.offload",
         "train.log_every",
         "train.track",
+        "train.mirror",
         "train.keep",
         "train.keep_every",
         "train.guard.rewinds",
@@ -125,6 +126,8 @@ def claim(run: Path, identity: Mapping[str, Any]) -> None:
 def compare(run: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
     """Return what says whose run this is, if a folder holds no other one.
 
+    What an earlier version did not know, and is off or empty here, is no difference.
+
     Raises:
         TrainError: It holds a run with another config or other data.
     """
@@ -135,7 +138,7 @@ def compare(run: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
         differing = [
             f"{key.removeprefix('config.')} is {there.get(key)!r} there and {here.get(key)!r} here"
             for key in sorted((here.keys() | there.keys()) - MAY_DIFFER)
-            if here.get(key) != there.get(key)
+            if here.get(key) != there.get(key) and (key in there or here[key])
         ]
         if differing:
             raise TrainError(

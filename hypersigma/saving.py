@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from hypersigma import checkpoint
 from hypersigma.checkpoint import Tensors
+from hypersigma.mirror import Mirror
 from hypersigma.runfolder import TrainError
 
 logger = logging.getLogger(__name__)
@@ -28,10 +29,13 @@ class Saver:
         run: Run folder.
         keep: How many of the newest checkpoints stay.
         keep_every: Checkpoints of steps that are multiples of it stay, too; 0: none.
+        mirror: Gets copies, by the same thread.
     """
 
-    def __init__(self, run: Path, *, keep: int, keep_every: int = 0) -> None:
-        self._run, self._keep, self._every = run, keep, keep_every
+    def __init__(
+        self, run: Path, *, keep: int, keep_every: int = 0, mirror: Mirror | None = None
+    ) -> None:
+        self._run, self._keep, self._every, self._mirror = run, keep, keep_every, mirror
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
         self.saved: int | None = None
@@ -107,6 +111,8 @@ class Saver:
             self.saved = state["step"]
             spare = best["step"] if best else None
             checkpoint.prune(self._run, keep=self._keep, every=self._every, spare=spare)
+            if self._mirror is not None:
+                self._mirror.send()
         except OSError as error:
             if error.errno in FULL and checkpoint.newest(self._run) is not None:
                 logger.warning(

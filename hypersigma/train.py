@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -17,6 +18,7 @@ from hypersigma import distributed, guard
 from hypersigma.engines import Engine, engine
 from hypersigma.feed import Feed
 from hypersigma.guard import BadStepError, Trouble
+from hypersigma.mirror import Mirror
 from hypersigma.optim import learning_rate
 from hypersigma.processes import generator, pick_device, seed_globally
 from hypersigma.resume import go_back, restore
@@ -24,6 +26,7 @@ from hypersigma.runfolder import Progress, TrainError, claim
 from hypersigma.runlog import RunLog
 from hypersigma.saving import FULL, Saver
 from hypersigma.signals import Requests, stop_requests
+from hypersigma.speed import Speed
 from hypersigma.trackers import tracker
 from hypersigma.trainconfig import TrainConfig
 from hypersigma.watchdog import Watchdog
@@ -31,6 +34,11 @@ from hypersigma.watchdog import Watchdog
 __all__ = ["InterruptedRunError", "Job", "TrainConfig", "fit", "generator", "pick_device"]
 
 logger = logging.getLogger(__name__)
+
+type Images = Mapping[str, np.ndarray]
+"""Pictures (y, x, 3) [0-1] by their names."""
+type Log = Callable[[int, Mapping[str, float], Images], None]
+"""Takes what is known of a finished step, counted from 1."""
 
 
 class InterruptedRunError(TrainError):
@@ -57,6 +65,8 @@ class Job[T]:
     """Which of these numbers says what checkpoint is best (largest); None: the newest is."""
     identity: dict[str, Any]
     """What `state.json` says beside the training state: task, config, data, spectral, ..."""
+    look: Callable[[], Images] | None = None
+    """Pictures of held-out data, for TensorBoard; the same restriction."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +74,8 @@ class Tools[T]:
     """What the loop works with."""
 
     feed: Feed[T]
-    log: Callable[[int, Mapping[str, float]], None]
+    log: Log
+    speed: Speed
     saver: Saver
     asked: Requests
     watchdog: Watchdog
@@ -82,12 +93,19 @@ def fit[T](job: Job[T], config: TrainConfig, run: Path) -> Progress:
         InterruptedRunError: Ctrl-C came; the finished steps are in a checkpoint.
     """
     config.parts(distributed.world())
+    mirror = None if config.mirror is None else Mirror(run, config.mirror)
     if distributed.rank() == 0:
         claim(run, job.identity)
+        if mirror is not None:
+            mirror.fetch()
     trained = engine(job.model, config)
+    speed = Speed(
+        job.model, batches=config.accumulate, processes=distributed.world(),
+        bf16=config.bf16(next(job.model.parameters()).device.type),
+    )  # fmt: skip
     with (
         stop_requests() as asked,
-        Saver(run, keep=config.keep, keep_every=config.keep_every) as saver,
+        Saver(run, keep=config.keep, keep_every=config.keep_every, mirror=mirror) as saver,
         Watchdog(run, config.stall_seconds) as watchdog,
     ):
         at = restore(trained, run)
@@ -99,7 +117,8 @@ def fit[T](job: Job[T], config: TrainConfig, run: Path) -> Progress:
                     _step_log(run, at, config) as log,
                     Feed(job.batches, at.stream, watchdog.waits_for_data) as feed,
                 ):
-                    at = _steps(job, trained, config, at, Tools(feed, log, saver, asked, watchdog))
+                    tools = Tools(feed, log, speed, saver, asked, watchdog)
+                    at = _steps(job, trained, config, at, tools)
                 break
             except BadStepError as bad:
                 go_back(bad.trouble, run, config.guard.rewinds, saver)
@@ -124,43 +143,32 @@ def _steps[T](
     Raises:
         BadStepError: A step went wrong; the weights are not to be used.
     """
-    rank, world = distributed.rank(), distributed.world()
-    parts, samples = config.parts(world), config.batch_size * config.accumulate
+    parts, samples = config.parts(distributed.world()), config.batch_size * config.accumulate
     while at.step < config.steps:
         at = _leave_out(at, tools.feed, parts)
-        began, waited, stream = time.perf_counter(), tools.feed.waited, at.stream
-        losses, ids = defaultdict[str, float](float), list[str]()
+        began, waited = time.perf_counter(), tools.feed.waited
         lr = learning_rate(
             at.step, steps=config.steps, samples_per_step=samples, config=config.optim
         )
-        job.model.train()
-        for part in range(parts):
-            batch, stream = tools.feed.take()
-            seeds = (config.seed, at.step, part * world + rank)
-            seed_globally(*seeds)
-            with trained.part(last=part == parts - 1):
-                with autocast(job.model, config):
-                    found = job.losses(trained.forward, batch, generator(*seeds))
-                trained.backward(found["loss"] / parts)
-            for name, value in found.items():
-                losses[name] += value.item() / parts
-            ids += job.samples(batch)
+        losses, ids, stream = _passes(job, trained, config, at, tools)
         norm = trained.step(lr)
         record = _together(losses, tools.asked)
         if reason := guard.wrong(record["loss"], norm, at.recent, config.guard):
             raise BadStepError(Trouble(at.step + 1, at.slot, reason, record["loss"], norm, ids))
         seconds = time.perf_counter() - began
         record |= {
-            "lr": lr, "grad_norm": norm,
-            "samples_per_s": samples / seconds, "data_wait": tools.feed.waited - waited,
+            "lr": lr, "grad_norm": norm, "samples_per_s": samples / seconds,
+            "data_wait": tools.feed.waited - waited, **tools.speed.of(seconds),
         }  # fmt: skip
         at = dataclasses.replace(
             at, step=at.step + 1, slot=at.slot + 1, stream=stream, seconds=at.seconds + seconds,
             recent=guard.remembered(record["loss"], at.recent, config.guard),
         )  # fmt: skip
+        images: Images = {}
         if at.step % config.eval_every == 0 or at.step == config.steps:
-            at, record = _evaluate(job, config, at, record)
-        tools.log(at.step, record)
+            at, numbers, images = _evaluate(job, config, at)
+            record |= numbers
+        tools.log(at.step, record, images)
         tools.saver.check()
         improved = at.best is not None and at.best["step"] == at.step
         due = at.step % config.checkpoint_every == 0 or at.step == config.steps
@@ -172,11 +180,36 @@ def _steps[T](
     return at
 
 
+def _passes[T](
+    job: Job[T], trained: Engine, config: TrainConfig, at: Progress, tools: Tools[T]
+) -> tuple[dict[str, float], list[str], dict[str, Any] | None]:
+    """Add up the gradients of this process's batches of a step.
+
+    Returns:
+        The losses' means, the samples' ids, and the stream's state behind them.
+    """
+    rank, world = distributed.rank(), distributed.world()
+    parts = config.parts(world)
+    losses, ids, stream = defaultdict[str, float](float), list[str](), at.stream
+    job.model.train()
+    for part in range(parts):
+        batch, stream = tools.feed.take()
+        seeds = (config.seed, at.step, part * world + rank)
+        seed_globally(*seeds)
+        with trained.part(last=part == parts - 1), tools.speed.counting():
+            with autocast(job.model, config):
+                found = job.losses(trained.forward, batch, generator(*seeds))
+            trained.backward(found["loss"] / parts)
+        for name, value in found.items():
+            losses[name] += value.item() / parts
+        ids += job.samples(batch)
+    return losses, ids, stream
+
+
 def autocast(model: nn.Module, config: TrainConfig) -> AbstractContextManager[Any]:
     """Return what a model's passes run in: bf16 where the config, or a GPU, asks for it."""
     device = next(model.parameters()).device.type
-    bf16 = config.precision == "bf16" or (config.precision == "auto" and device == "cuda")
-    return torch.autocast(device, torch.bfloat16, enabled=bf16)
+    return torch.autocast(device, torch.bfloat16, enabled=config.bf16(device))
 
 
 def _save[T](job: Job[T], trained: Engine, at: Progress, saver: Saver) -> None:
@@ -204,44 +237,47 @@ def _together(losses: Mapping[str, float], asked: Requests) -> dict[str, float]:
 
 
 def _evaluate[T](
-    job: Job[T], config: TrainConfig, at: Progress, record: dict[str, float]
-) -> tuple[Progress, dict[str, float]]:
+    job: Job[T], config: TrainConfig, at: Progress
+) -> tuple[Progress, dict[str, float], Images]:
     """Look at held-out data; all processes do, since a model may be shared out among them."""
     job.model.eval()
     with torch.no_grad(), autocast(job.model, config):
         found = distributed.shared(job.evaluate())
+        images = job.look() if job.look else {}
     if job.score in found:
         score = found[job.score]
         if at.best is None or score > at.best["score"]:
             at = dataclasses.replace(at, best={"step": at.step, "score": score})
-    return at, record | found
+    return at, found, images
 
 
 @contextmanager
-def _step_log(
-    run: Path, at: Progress, config: TrainConfig
-) -> Iterator[Callable[[int, Mapping[str, float]], None]]:
+def _step_log(run: Path, at: Progress, config: TrainConfig) -> Iterator[Log]:
     """Yield what takes the numbers of each step: the run's log, in the first process."""
     if distributed.rank():
-        yield lambda step, record: None
+        yield lambda step, record, images: None
         return
     with (
         tracker(config.track, run) as track,
         RunLog(run, start=at.step, steps=config.steps, every=config.log_every) as log,
     ):
-        yield _if_there_is_room(lambda step, record: track(step, log.write(step, record)))
+
+        def write(step: int, record: Mapping[str, float], images: Images) -> None:
+            track(step, log.write(step, record))
+            for name, pixels in images.items():
+                log.image(step, name, pixels)
+
+        yield _if_there_is_room(write)
 
 
-def _if_there_is_room(
-    write: Callable[[int, Mapping[str, float]], None],
-) -> Callable[[int, Mapping[str, float]], None]:
+def _if_there_is_room(write: Log) -> Log:
     """Return the same, but that a full disk is no error: what has no room waits for some."""
     full = False
 
-    def write_on(step: int, record: Mapping[str, float]) -> None:
+    def write_on(step: int, record: Mapping[str, float], images: Images) -> None:
         nonlocal full
         try:
-            write(step, record)
+            write(step, record, images)
         except OSError as error:
             if error.errno not in FULL:
                 raise

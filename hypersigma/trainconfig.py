@@ -48,6 +48,9 @@ class TrainConfig:
     """How many of the newest checkpoints stay."""
     keep_every: NonNegativeInt = 0
     """Checkpoints of steps that are multiples of this stay for ever; 0: none."""
+    mirror: str | None = None
+    """Where copies of the checkpoints go, a folder or `s3://bucket/prefix` of this run alone; a run
+    whose folder is lost goes on from there."""
     track: TrackerName = "none"
     """Whom each step's numbers are told, beside the run folder; must be installed."""
     optim: OptimConfig = dataclasses.field(default_factory=OptimConfig)
@@ -58,6 +61,10 @@ class TrainConfig:
     recompute: bool = False
     """Activation checkpointing: keep only the inputs of blocks and run these again in the backward
     pass. Less memory, about a third more time, the same numbers."""
+
+    def bf16(self, device: str) -> bool:
+        """Return whether blocks compute in bf16 on a kind of device."""
+        return self.precision == "bf16" or (self.precision == "auto" and device == "cuda")
 
     def parts(self, world: int) -> int:
         """Return how many batches of a step are each process's.

@@ -164,6 +164,12 @@ class Mae(nn.Module):
             loss, prediction_BMV, target_BMV, mask_BL, places, weight_BMP, mean, spread
         )
 
+    def features(self, x_BCHW: Tensor, wavelength_BC: Tensor, valid_BHW: Tensor) -> Tensor:
+        """Return what the encoder sees in whole images: the mean of its tokens (B, D)."""
+        values_BLV = self.target(x_BCHW, valid_BHW)
+        all_BL = torch.arange(values_BLV.shape[1], device=x_BCHW.device).expand(len(x_BCHW), -1)
+        return self.encode(values_BLV, all_BL, wavelength_BC).mean(1)
+
     def encode(self, visible_BKV: Tensor, keep_BK: Tensor, wavelength_BC: Tensor | None) -> Tensor:
         """Return the visible tokens' latents (B, K, D) from their values and places."""
         tokens_BKD = self.embed(visible_BKV)

@@ -14,7 +14,8 @@ from rasterio.errors import NotGeoreferencedWarning
 import configs
 from hypersigma import maps
 from hypersigma.checkpoint import CheckpointError
-from hypersigma.evaluate import EvaluateConfig, evaluate, logistic_regression, nearest_mean
+from hypersigma.controls import logistic_regression, nearest_mean
+from hypersigma.evaluate import EvaluateConfig, evaluate
 from hypersigma.finetune import FinetuneConfig, finetune
 from hypersigma.maps import PredictConfig, predict
 from hypersigma.pretrain import pretrain
