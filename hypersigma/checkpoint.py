@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import safetensors
 import safetensors.torch
 from torch import Tensor
 
@@ -31,6 +32,8 @@ STATE_SCHEMA, EXPORT_SCHEMA = 2, 1
 MODEL_FILE = "model.safetensors"
 MOMENTS_FILE = "optimizer/moments.safetensors"
 STATE_FILE = "state.json"
+MEAN = "ema."
+"""Before the name of a weight: its running mean, beside the moments."""
 EXPORT_FILE = "config.json"
 SPECTRAL_FILE = "spectral.json"
 
@@ -46,7 +49,8 @@ class Tensors:
     model: Mapping[str, Tensor]
     """Its state dict."""
     moments: Mapping[str, Tensor]
-    """AdamW's state, `exp_avg.<parameter>` and so on; none before the first step."""
+    """AdamW's state, `exp_avg.<parameter>` and so on; none before the first step. And `ema.` ones,
+    the running means of the weights."""
 
 
 @dataclass(frozen=True)
@@ -59,12 +63,18 @@ class Checkpoint:
     needed to use it: what, step, task, config, data, spectral, classes."""
 
     def weights(self) -> dict[str, Tensor]:
-        """Read the model's state dict, on the CPU."""
-        return safetensors.torch.load_file(self.folder / MODEL_FILE)
+        """Read the model's state dict, on the CPU; of weights with a running mean that mean."""
+        found = safetensors.torch.load_file(self.folder / MODEL_FILE)
+        if (self.folder / MOMENTS_FILE).is_file():
+            with safetensors.safe_open(self.folder / MOMENTS_FILE, "pt") as file:
+                names = [name for name in file.keys() if name.startswith(MEAN)]  # noqa: SIM118
+                found |= {name.removeprefix(MEAN): file.get_tensor(name) for name in names}
+        return found
 
     def tensors(self) -> Tensors:
-        """Read weights and moments, on the CPU."""
-        return Tensors(self.weights(), safetensors.torch.load_file(self.folder / MOMENTS_FILE))
+        """Read what training goes on with: weights and moments, on the CPU."""
+        files = (self.folder / MODEL_FILE, self.folder / MOMENTS_FILE)
+        return Tensors(*(safetensors.torch.load_file(file) for file in files))
 
 
 def save(run: Path, tensors: Tensors, state: Mapping[str, Any]) -> Path:

@@ -69,7 +69,8 @@ def dry_run[T](job: Job[T], config: TrainConfig, run: Path, *, workers: int | No
     parts = config.parts(world)
     few = dataclasses.replace(config, accumulate=world * min(parts, PARTS))
     done = _steps_done(run)
-    memory, size = memory_by_component(job.model, config, world), checkpoint_bytes(job.model)
+    memory = memory_by_component(job.model, config, world)
+    size = checkpoint_bytes(job.model) + memory.get("running mean", 0)
     device = next(job.model.parameters()).device
     with _peak(device) as peak:
         trained = engine(job.model, few)
@@ -116,6 +117,7 @@ def memory_by_component(model: nn.Module, config: TrainConfig, world: int) -> di
         "weights": fixed + trainable * width // share[3] + masters,
         "gradients": trainable * width // share[2],
         "moments": MOMENTS * trainable * FLOAT32 // share[1] * offloaded,
+        **({"running mean": trainable * FLOAT32} if config.ema else {}),
     }
 
 

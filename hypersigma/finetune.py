@@ -67,6 +67,8 @@ class FinetuneConfig:
     pretrained: Pretrained = dataclasses.field(default_factory=Pretrained)
     standardize: bool = True
     """Per band by the training split's mean and standard deviation; false: stored / scale."""
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    """What of each pixel's target is spread evenly over all classes."""
     val_pixels: PositiveInt = 1000
     """Labelled pixels of the validation split that choose the best checkpoint, at most."""
 
@@ -118,7 +120,9 @@ def _finetune(config: FinetuneConfig, device: torch.device, *, dry: bool) -> dic
             process=distributed.rank(),
             processes=distributed.world(),
         ),
-        losses=lambda forward, batch, rng: window_losses(forward, model, contract, batch, device),
+        losses=lambda forward, batch, rng: window_losses(
+            forward, model, contract, batch, device, smoothing=config.label_smoothing
+        ),
         samples=lambda batch: batch.ids,
         evaluate=lambda: (
             validate(trained, shards, held_out, config.train.batch_size) if held_out else {}
@@ -168,13 +172,15 @@ def window_losses(
     contract: SensorInput,
     batch: WindowBatch,
     device: torch.device,
+    *,
+    smoothing: float = 0.0,
 ) -> dict[str, Tensor]:
     """Return the loss and the share of right answers of one batch; `forward` runs the model."""
     x_NCSS = scale_inputs(batch.stored, contract, device)
     label_N = batch.label.to(device)
     logits_NK = forward(x_NCSS, batch.wavelength.to(device))
     right = (logits_NK.argmax(1) == label_N).float().mean()
-    return {"loss": model.loss(logits_NK, label_N), "oa": right}
+    return {"loss": model.loss(logits_NK, label_N, smoothing), "oa": right}
 
 
 def validate(

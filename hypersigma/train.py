@@ -166,7 +166,7 @@ def _steps[T](
         )  # fmt: skip
         images: Images = {}
         if at.step % config.eval_every == 0 or at.step == config.steps:
-            at, numbers, images = _evaluate(job, config, at)
+            at, numbers, images = _evaluate(job, trained, config, at)
             record |= numbers
         tools.log(at.step, record, images)
         tools.saver.check()
@@ -237,11 +237,11 @@ def _together(losses: Mapping[str, float], asked: Requests) -> dict[str, float]:
 
 
 def _evaluate[T](
-    job: Job[T], config: TrainConfig, at: Progress
+    job: Job[T], trained: Engine, config: TrainConfig, at: Progress
 ) -> tuple[Progress, dict[str, float], Images]:
     """Look at held-out data; all processes do, since a model may be shared out among them."""
     job.model.eval()
-    with torch.no_grad(), autocast(job.model, config):
+    with torch.no_grad(), autocast(job.model, config), trained.averaged():
         found = distributed.shared(job.evaluate())
         images = job.look() if job.look else {}
     if job.score in found:

@@ -53,6 +53,9 @@ class TrainConfig:
     whose folder is lost goes on from there."""
     track: TrackerName = "none"
     """Whom each step's numbers are told, beside the run folder; must be installed."""
+    ema: float | None = Field(default=None, gt=0, lt=1)
+    """How much of the running mean of the weights stays at each step, 0.999 or so; that mean is
+    then evaluated and handed on. Less at first: (1 + t) / (10 + t) at step t. Null: none."""
     optim: OptimConfig = dataclasses.field(default_factory=OptimConfig)
     guard: GuardConfig = dataclasses.field(default_factory=GuardConfig)
     stall_seconds: PositiveFloat | None = 1800

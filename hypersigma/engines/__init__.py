@@ -34,6 +34,9 @@ class Engine(Protocol):
     def step(self, lr: float) -> float:
         """Clip the gradients, update the weights, and return the norm that the gradients had."""
 
+    def averaged(self) -> AbstractContextManager[Any]:
+        """Return what gives the model the running mean of its weights, where there is one."""
+
     def state(self, *, keep: bool) -> Tensors | None:
         """Return copies of all weights and moments on the CPU; None where they are not kept."""
 

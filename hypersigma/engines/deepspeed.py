@@ -31,8 +31,11 @@ def deepspeed_engine(model: nn.Module, config: TrainConfig) -> "Replicated | Sha
     """Return DeepSpeed's engine for a config.
 
     Raises:
-        TrainError: `offload` is asked for, and `zero: 0` shares nothing out.
+        TrainError: `offload` is asked for, and `zero: 0` shares nothing out; or `ema`, and weights
+            are shared out.
     """
+    if config.ema and config.zero:
+        raise TrainError("train.ema needs whole weights: give train.zero=0, or train.engine=ddp")
     if config.offload and not config.zero:
         raise TrainError("train.offload needs train.zero from 1: 0 shares nothing out")
     return Sharded(model, config) if config.zero else Replicated(model, config)
@@ -62,6 +65,7 @@ class Replicated(Single):
         # Of float32 without ZeRO, DeepSpeed tells no norm.
         norm = nn.utils.clip_grad_norm_(self._model.parameters(), self._clip).item()
         self._engine.step()
+        self._average()
         return norm
 
 
@@ -98,6 +102,10 @@ class Sharded:
         set_learning_rate(self._zero.optimizer, lr)
         self._engine.step()
         return float(self._engine.get_global_grad_norm())
+
+    def averaged(self) -> AbstractContextManager[Any]:
+        """Return nothing special: there is no running mean."""
+        return nullcontext()
 
     def state(self, *, keep: bool) -> Tensors | None:
         """Return copies on the CPU, put together from the processes' shares."""

@@ -79,9 +79,16 @@ class PatchClassifier(Trunk):
             parts.append(spectrum_BR)
         return self.head(self.norm(torch.cat(parts, -1)))
 
-    def loss(self, logits_BK: Tensor, target_B: Tensor) -> Tensor:
-        """Return the mean cross-entropy, a scalar; classes are 0..K-1."""
-        return F.cross_entropy(logits_BK, target_B)
+    def loss(self, logits_BK: Tensor, target_B: Tensor, smoothing: float = 0.0) -> Tensor:
+        """Return the mean cross-entropy, a scalar; classes are 0..K-1.
+
+        Args:
+            logits_BK: Of the model.
+            target_B: The true classes.
+            smoothing: What of the target is spread over all classes. Source: Szegedy et al. 2016,
+                arXiv:1512.00567, section 7.
+        """
+        return F.cross_entropy(logits_BK, target_B, label_smoothing=smoothing)
 
     def _spatial_parts(
         self, encoder: SpatialViT, x_BCww: Tensor, wavelength_BC: Tensor | None

@@ -11,8 +11,12 @@ from torch import nn
 
 from hypersigma import checkpoint
 from hypersigma.checkpoint import CheckpointError
+from hypersigma.engines.deepspeed import deepspeed_engine
 from hypersigma.engines.single import Single
-from hypersigma.optim import OptimConfig, adamw, learning_rate
+from hypersigma.mae import spatial_mae
+from hypersigma.optim import OptimConfig, adamw, layer_scales, learning_rate, set_learning_rate
+from hypersigma.runfolder import TrainError
+from hypersigma.tasks.classification import build_classifier
 from hypersigma.tensors import write_tensors
 from hypersigma.trainconfig import TrainConfig
 from storage.ahead import ahead
@@ -39,6 +43,99 @@ def test_vectors_do_not_decay():
     assert (decay["weight_decay"], plain["weight_decay"]) == (0.3, 0.0)
     assert [p.shape for p in decay["params"]] == [(4, 3)]
     assert [p.shape for p in plain["params"]] == [(4,), (4,)]  # the frozen bias is in neither
+
+
+def test_lower_layers_learn_more_slowly():
+    model = build_classifier("both", "tiny", in_chans=5, num_classes=2, window=4, patch_size=2)
+    depth = len(model.spatial.blocks)
+    optimizer = adamw(model, OptimConfig(layer_decay=0.5, weight_decay=0.3))
+    set_learning_rate(optimizer, 8.0)
+    rates = {p: group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    decays = {p: group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    trained = dict(model.named_parameters())
+    expected = {
+        "head.weight": 8.0,
+        "summary.bands.bias": 8.0,
+        "spatial.norm.weight": 8.0,
+        f"spatial.blocks.{depth - 1}.mlp.fc1.weight": 4.0,
+        f"spectral.blocks.{depth - 2}.norm1.bias": 2.0,
+        "spatial.blocks.0.attn.qkv.bias": 8.0 * 0.5**depth,
+        "spatial.patch_embed.proj.weight": 8.0 * 0.5 ** (depth + 1),
+        "spectral.spat_map.weight": 8.0 * 0.5 ** (depth + 1),
+    }
+    assert {name: rates[trained[name]] for name in expected} == pytest.approx(expected)
+    assert all(decays[p] == (0.3 if p.ndim > 1 else 0) for p in decays)
+    assert set(rates) == {p for p in trained.values() if p.requires_grad}
+
+
+def test_a_decoders_blocks_are_no_encoders():
+    model = spatial_mae("tiny", bands=4)
+    scales = layer_scales(model, 0.5)
+    assert {s for name, s in scales.items() if name.startswith("decoder")} == {1.0}
+
+
+def test_labels_are_smoothed():
+    model = build_classifier("spatial", "tiny", in_chans=5, num_classes=4, window=4, patch_size=2)
+    logits, target = torch.randn(6, 4), torch.tensor([0, 1, 2, 3, 1, 1])
+    soft = nn.functional.one_hot(target, 4) * 0.8 + 0.2 / 4
+    by_hand = -(soft * logits.log_softmax(1)).sum(1).mean()
+    assert model.loss(logits, target, 0.2).item() == pytest.approx(by_hand.item(), rel=1e-6)
+
+
+def averaged(steps, ema=0.9):
+    """Return a small model and its engine after some steps, and its weights behind each."""
+    torch.manual_seed(0)
+    model = nn.Linear(3, 1)
+    model.bias.requires_grad_(False)
+    engine = Single(model, TrainConfig(steps=9, batch_size=1, ema=ema))
+    weights = [model.weight.detach().clone()]
+    for number in range(steps):
+        one_step(engine, number + 1)
+        weights.append(model.weight.detach().clone())
+    return model, engine, weights
+
+
+def test_the_running_mean_is_evaluated_and_handed_on_but_not_trained(tmp_path):
+    model, engine, weights = averaged(30)
+    mean = weights[0]
+    for number, weight in enumerate(weights[1:], start=1):
+        stays = min(0.9, (1 + number) / (10 + number))
+        mean = stays * mean + (1 - stays) * weight
+    with engine.averaged():
+        torch.testing.assert_close(model.weight.detach(), mean)
+    assert model.weight.equal(weights[-1])
+    checkpoint.save(tmp_path, engine.state(keep=True), {"step": 30})
+    found = checkpoint.newest(tmp_path)
+    torch.testing.assert_close(found.weights()["weight"], mean)
+    assert found.weights()["bias"].equal(model.bias)
+    assert found.tensors().model["weight"].equal(weights[-1])
+
+
+def test_a_running_mean_goes_on_bit_by_bit(tmp_path):
+    model, engine, _ = averaged(3)
+    checkpoint.save(tmp_path, engine.state(keep=True), {"step": 3})
+    again, other, _ = averaged(0)
+    other.load(checkpoint.newest(tmp_path).tensors())
+    for number in (4, 5):
+        one_step(engine, number)
+        one_step(other, number)
+    assert again.weight.equal(model.weight)
+    with engine.averaged(), other.averaged():
+        assert again.weight.equal(model.weight)
+
+
+def test_a_running_mean_can_begin_in_a_run_that_had_none(tmp_path):
+    _, engine, weights = averaged(3, ema=None)
+    again, other, _ = averaged(0)
+    other.load(engine.state(keep=True))
+    with other.averaged():
+        assert again.weight.equal(weights[-1])
+
+
+def test_shared_out_weights_have_no_running_mean():
+    config = TrainConfig(steps=1, batch_size=1, engine="deepspeed", zero=1, ema=0.9)
+    with pytest.raises(TrainError, match=r"train\.ema needs whole weights"):
+        deepspeed_engine(nn.Linear(1, 1), config)
 
 
 def test_what_is_made_ahead_keeps_order_and_passes_errors_on():
