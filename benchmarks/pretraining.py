@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 from sklearn.model_selection import GridSearchCV
 from sklearn.svm import SVC
 from torch import Tensor, nn
@@ -49,7 +50,7 @@ def main(data: str, out: str, steps: str = str(STEPS)) -> int:
     path = Path(out)
     found: dict[str, dict[str, float]] = json.loads(path.read_text()) if path.exists() else {}
     cube, label = ablation.salinas_a(Path(data))
-    weights = pretrained(Path(data), int(steps))
+    weights = pretrained(Path(data), int(steps), path.with_suffix(""))
     methods: dict[str, Callable[[Places, np.ndarray, int], Callable[[Places], np.ndarray]]] = {
         "SVM (RBF), spectrum": lambda at, target, seed: svm(cube, at, target, seed),
         "1-D CNN, spectrum": lambda at, target, seed: cnn(cube, at, target, seed),
@@ -114,19 +115,24 @@ def split(label: np.ndarray, rng: np.random.Generator, count: int) -> tuple[Plac
     return train, np.argwhere(~black & (label >= 0))
 
 
-def pretrained(data: Path, steps: int) -> Weights:
-    """Return the weights of both encoders."""
+def pretrained(data: Path, steps: int, kept: Path) -> Weights:
+    """Return the weights of both encoders, from `kept` if they are there."""
     cubes = [ablation.hyperion(data), ablation.jasper(data)]
     found = {}
     for kind, model in {
         "spatial": spatial_mae("tiny", bands=ablation.BANDS),
         "spectral": spectral_mae("tiny", bands=ablation.BANDS, anchor=True),
     }.items():
+        file = kept.with_name(f"{kept.name}_{kind}_{steps}.safetensors")
+        if file.exists():
+            found[kind] = load_file(file)
+            continue
         began = time.perf_counter()
         torch.manual_seed(0)
         init_blocks(model)
         ablation.pretrain_on(model, cubes, seed=0, one_window=False, steps=steps)
         found[kind] = model.state_dict()
+        save_file({name: value.contiguous() for name, value in found[kind].items()}, file)
         print(f"{kind}: {steps} steps in {time.perf_counter() - began:.0f} s", flush=True)
     return found
 

@@ -21,6 +21,7 @@ from hypersigma.feed import DEPTH, Feed
 from hypersigma.processes import generator, seed_globally
 from hypersigma.runfolder import Progress, compare
 from hypersigma.runlog import duration
+from hypersigma.speed import Speed
 from hypersigma.train import Job, autocast
 from hypersigma.trainconfig import TrainConfig
 
@@ -72,10 +73,12 @@ def dry_run[T](job: Job[T], config: TrainConfig, run: Path, *, workers: int | No
     memory = memory_by_component(job.model, config, world)
     size = checkpoint_bytes(job.model) + memory.get("running mean", 0)
     device = next(job.model.parameters()).device
+    bf16 = config.bf16(device.type)
+    speed = Speed(job.model, batches=config.accumulate, processes=world, bf16=bf16)
     with _peak(device) as peak:
         trained = engine(job.model, few)
         with Feed(job.batches, None, lambda waits: None) as feed:
-            times, memory["activations"] = _measured(job, trained, few, feed, workers or 0)
+            times, memory["activations"] = _measured(job, trained, few, feed, speed, workers or 0)
     looks = config.steps // config.eval_every - done // config.eval_every
     evaluation = _evaluation_seconds(job, config)
     if distributed.rank():
@@ -92,6 +95,7 @@ def dry_run[T](job: Job[T], config: TrainConfig, run: Path, *, workers: int | No
             "step_s": step, "samples_per_s": samples / step,
             "data_wait": share, "evaluation_s": evaluation,
             "left_s": (config.steps - done) * step + looks * evaluation,
+            **speed.of(step),
         },
     }  # fmt: skip
     words = diagnosis(Pace(samples / step, share), workers)
@@ -182,6 +186,7 @@ def table(found: dict[str, Any]) -> str:
            for key, value in found["disk_bytes"].items()},
         "a step": f"{times['step_s']:.3g} s",
         "samples / s": f"{times['samples_per_s']:.4g}",
+        "TFLOP / s": f"{times['tflops']:.3g}, {times['peak_share']:.0%} of the peak",
         "a look at held-out data": f"{times['evaluation_s']:.3g} s",
         "time to finish": duration(times["left_s"]),
         "data": found["diagnosis"],
@@ -192,7 +197,7 @@ def table(found: dict[str, Any]) -> str:
 
 
 def _measured[T](
-    job: Job[T], trained: Engine, config: TrainConfig, feed: Feed[T], workers: int
+    job: Job[T], trained: Engine, config: TrainConfig, feed: Feed[T], speed: Speed, workers: int
 ) -> tuple[Times, int]:
     """Make steps, the first of which is not counted; return their times, and saved bytes."""
     kept, batches, updates, waits = 0, list[float](), list[float](), list[float]()
@@ -205,7 +210,7 @@ def _measured[T](
             waits.append(feed.waited - waited)
             began = time.perf_counter()
             seed_globally(config.seed, step, part)
-            with trained.part(last=part == parts - 1):
+            with trained.part(last=part == parts - 1), speed.counting():
                 with autocast(job.model, config), saved_bytes(job.model, off=step > 0) as saved:
                     losses = job.losses(trained.forward, batch, generator(config.seed, step, part))
                 trained.backward(losses["loss"] / parts)
