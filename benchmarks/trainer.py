@@ -131,7 +131,8 @@ def _ours(
 
     job = Job(
         model=model, batches=batches, losses=losses, samples=lambda _: [], evaluate=dict,
-        score=None, identity={"task": "bench", "config": {}, "data": {}},
+        score=None,
+        identity={"task": "bench", "config": {}, "data": {}, "spectral": {}},
     )  # fmt: skip
     fit(job, config, run)
     return np.diff(marks, axis=0)[first:]
