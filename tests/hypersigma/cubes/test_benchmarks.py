@@ -59,7 +59,7 @@ def test_each_made_scene_is_made_again(name):
 
 def test_a_made_change_is_where_the_truth_says():
     found = read_benchmark("synthetic_change")
-    away = np.abs(found.cube.physical() - found.other.physical()).mean(0)
+    away = np.abs(found.cube.physical_CHW() - found.other.physical()).mean(0)
     assert away[found.labels_HW == 2].mean() > 2 * away[found.labels_HW == 1].mean()
 
 
@@ -76,8 +76,8 @@ def test_measured_scenes_are_read(name):
         ]  # fmt: skip
     if name == "jasper_ridge":
         mixed = np.tensordot(found.endmembers_CE, found.abundances_EHW, 1)
-        error = np.abs(found.cube.physical() - mixed).mean()
-        turned = np.abs(found.cube.physical() - mixed.transpose(0, 2, 1)).mean()
+        error = np.abs(found.cube.physical_CHW() - mixed).mean()
+        turned = np.abs(found.cube.physical_CHW() - mixed.transpose(0, 2, 1)).mean()
         assert error < 0.3 * turned  # neither is transposed
 
 
