@@ -105,13 +105,18 @@ def evaluate(config: Config, overrides: Overrides = None, as_json: Json = False)
 def predict(config: Config, overrides: Overrides = None, as_json: Json = False) -> None:
     """Classify a whole scene of a store into a GeoTIFF and a PNG, or map a cube.
 
-    Of a run of a task on a cube the config needs `checkpoint`, and `data` for another cube.
+    Of a run of a task on a cube the config needs `checkpoint` and, for a map, `out` and one of
+    `image`, `store` with `scene_id`, and `product`; without these the maps are arrays.
     """
 
     def work() -> dict[str, Any]:
         if _of_cube(config, overrides):
             from hypersigma import cubefit
 
+            if {"image", "store", "product"} & configs.read(config, overrides or ()).keys():
+                from hypersigma.mapping import scenes
+
+                return scenes.map_scene(configs.load(scenes.MapConfig, config, overrides or ()))
             return cubefit.predict_task(configs.load(cubefit.UseConfig, config, overrides or ()))
         from hypersigma import maps as command
 

@@ -115,7 +115,7 @@ def evaluate_task(config: UseConfig) -> dict[str, Any]:
     found, trained = open_run(config.checkpoint)
     benchmark = _benchmark(config, trained)
     prepared = CUBE_TASKS[trained.task].prepare(trained, benchmark)
-    check_facts(found, prepared.facts, benchmark)
+    check_facts(found, prepared.facts, where=benchmark.cube.name)
     if config.data is None and found.state["data"] != data_of(benchmark):
         raise ValueError(
             f"{found.folder}: expected the data of the run, {found.state['data']}, got "
@@ -142,7 +142,7 @@ def predict_task(config: UseConfig) -> dict[str, Any]:
     benchmark = _benchmark(config, trained)
     task = CUBE_TASKS[trained.task]
     facts = Facts.from_json(found.state["facts"])
-    check_facts(found, Facts.of(benchmark.cube, facts.classes), benchmark)
+    check_facts(found, Facts.of(benchmark.cube, facts.classes), where=benchmark.cube.name)
     model = task.build(trained, facts)
     model.load_state_dict(found.weights())
     maps = task.maps(trained, model.to(pick_device(config.device)).eval(), benchmark)
@@ -168,13 +168,13 @@ def open_run(path: Path) -> tuple[Checkpoint, TaskConfig]:
     return found, configs.check(TaskConfig, found.state["config"], where=str(found.folder))
 
 
-def check_facts(found: Checkpoint, here: Facts, benchmark: Benchmark) -> None:
+def check_facts(found: Checkpoint, here: Facts, *, where: str) -> None:
     """Refuse data of other bands than a model was trained on.
 
     Raises:
         ValueError: The number of bands or a wavelength differs.
     """
-    known, where = Facts.from_json(found.state["facts"]), benchmark.cube.name
+    known = Facts.from_json(found.state["facts"])
     if known.bands != here.bands:
         raise ValueError(
             f"{where}: expected the {known.bands} bands of {found.folder}, got {here.bands}; "

@@ -1,50 +1,30 @@
-"""Classify a whole scene into a georeferenced map: GeoTIFF and PNG.
+"""Classify a whole scene of a store into a georeferenced map: GeoTIFF and PNG."""
 
-The only module of the trainer that knows rasterio.
-"""
-
+import dataclasses
 import logging
-import math
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-import matplotlib.patches
-import matplotlib.pyplot as plt
 import numpy as np
 import pydantic.dataclasses
-import rasterio
-import rasterio.control
-import rasterio.crs
-import rasterio.errors
-import rasterio.rpc
-import rasterio.transform
 import torch
 import xarray as xr
 from pydantic import ConfigDict, PositiveInt
 
 from hypersigma.classifier import Classifier, fit_bands, open_classifier
 from hypersigma.inputs import check_scale
+from hypersigma.mapping.cog import write_cog
+from hypersigma.mapping.colours import draw_classes, preview_step
+from hypersigma.mapping.seen import NO_CLASS as NO_CLASS
+from hypersigma.mapping.seen import classes as class_output
+from hypersigma.mapping.sources import kind_of, store_georeference
 from hypersigma.runlog import plain_json, progress
 from hypersigma.train import pick_device
-from storage.schema import TILE_SIZE, SchemaError
+from storage.schema import SchemaError
 from storage.store import find_version, open_repository, open_version, scene_dataset
 
 logger = logging.getLogger(__name__)
-
-NO_CLASS = 0
-"""Value of a pixel without a measurement."""
-COLOURS = (
-    (0, 90, 181), (17, 119, 51), (221, 204, 119), (204, 102, 119), (136, 204, 238),
-    (170, 68, 153), (153, 153, 51), (136, 34, 85), (68, 170, 153), (102, 51, 0),
-    (230, 159, 0), (213, 94, 0), (0, 158, 115), (240, 228, 66), (86, 180, 233),
-    (204, 121, 167), (51, 34, 136), (153, 79, 0), (100, 100, 100), (180, 180, 180),
-)  # fmt: skip
-"""Red, green, blue of class 1, 2, ...; told apart by colour-blind readers as far as that goes."""
-PREVIEW_PIXELS = 1200
-"""Longest side of the preview's image."""
-MIN_GCPS = 4
 
 
 @pydantic.dataclasses.dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -93,7 +73,8 @@ def predict(config: PredictConfig) -> dict[str, Any]:
         **({"bands": bands} if bands else {}),
     }
     georeference = write_geotiff(tif, labels, scene, classifier.classes, origin)
-    write_preview(png, labels, classifier.classes, title=config.scene_id)
+    step = preview_step(*labels.shape)
+    draw_classes(png, labels[::step, ::step], classifier.classes, config.scene_id)
     counts = np.bincount(labels.ravel(), minlength=len(classifier.classes) + 1)
     result = {
         **origin,
@@ -152,72 +133,17 @@ def write_geotiff(
         `crs` (grid of a map product), `rpc` (rational polynomials), `gcp` (a ground point a tile),
         or `none`.
     """
-    kind, placed = georeference(scene)
-    height, width = labels.shape
-    profile = {
-        "driver": "GTiff", "height": height, "width": width, "count": 1, "dtype": "uint8",
-        "nodata": NO_CLASS, "photometric": "palette", "compress": "deflate", "tiled": True,
-        "blockxsize": 256, "blockysize": 256,
-    }  # fmt: skip
-    with warnings.catch_warnings():
-        # Said once in words by `georeference`.
-        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-        target = rasterio.open(path, "w", **profile, **placed)
-    with target:
-        colours = {number: (*colour(number), 255) for number in range(1, len(classes) + 1)}
-        target.write_colormap(1, {NO_CLASS: (0, 0, 0, 0), **colours})
-        target.write(labels, 1)
-        names = {f"class_{number}": name for number, name in enumerate(classes, start=1)}
-        target.update_tags(1, **names)
-        target.update_tags(**{key: str(value) for key, value in origin.items()})
-        target.set_band_description(1, "class")
+    placed = store_georeference(scene)
+    layer = class_output(classes).layer
+    write_cog(
+        path, lambda first, last: labels[None, first:last], height=labels.shape[0],
+        width=labels.shape[1], placed=placed,
+        layer=dataclasses.replace(layer, tags={key: str(value) for key, value in origin.items()}),
+    )  # fmt: skip
+    kind = kind_of(placed)
+    if kind == "none":
+        logger.warning("%s has no georeference: the map is in pixels", scene.attrs["scene_id"])
     return kind
-
-
-def georeference(scene: xr.Dataset) -> tuple[str, dict[str, Any]]:
-    """Return the kind of a scene's georeference, and it as keywords for `rasterio.open`."""
-    attrs = scene.attrs
-    if attrs.get("crs") and attrs.get("transform"):
-        grid = rasterio.transform.Affine(*attrs["transform"][:6])
-        return "crs", {"crs": attrs["crs"], "transform": grid}
-    if attrs.get("rpc"):
-        return "rpc", {"rpcs": rasterio.rpc.RPC(**attrs["rpc"])}
-    points = [
-        rasterio.control.GroundControlPoint(row=row, col=col, x=lon, y=lat)
-        for row, col, lon, lat in zip(
-            scene.row.values + TILE_SIZE / 2, scene.col.values + TILE_SIZE / 2,
-            scene.lon.values, scene.lat.values, strict=True,
-        )
-        if math.isfinite(lon) and math.isfinite(lat)
-    ]  # fmt: skip
-    if len(points) >= MIN_GCPS:
-        return "gcp", {"gcps": points, "crs": rasterio.crs.CRS.from_epsg(4326)}
-    logger.warning("%s has no georeference: the map is in pixels", attrs["scene_id"])
-    return "none", {}
-
-
-def write_preview(path: Path, labels: np.ndarray, classes: list[str], *, title: str) -> None:
-    """Draw a map with its legend as PNG."""
-    step = max(1, math.ceil(max(labels.shape) / PREVIEW_PIXELS))
-    palette = np.array([(255, 255, 255), *(colour(n) for n in range(1, len(classes) + 1))])
-    height, width = labels.shape
-    side = 8 * np.array([width, height]) / max(height, width)
-    figure, axis = plt.subplots(figsize=(max(side[0], 2) + 2.4, max(side[1], 2.4) + 0.5))
-    axis.imshow(palette.astype(np.uint8)[labels[::step, ::step]], interpolation="nearest")
-    axis.set_title(title, fontsize=9)
-    axis.set_axis_off()
-    handles = [
-        matplotlib.patches.Patch(color=tuple(palette[number] / 255), label=name)
-        for number, name in enumerate(classes, start=1)
-    ]
-    axis.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.02, 1), frameon=False)
-    figure.savefig(path, dpi=120, bbox_inches="tight")
-    plt.close(figure)
-
-
-def colour(number: int) -> tuple[int, int, int]:
-    """Return the colour of class `number`, counted from 1; after 20 classes they come again."""
-    return COLOURS[(number - 1) % len(COLOURS)]
 
 
 def _tiles(scene: xr.Dataset) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:

@@ -1,6 +1,6 @@
 """Read a GeoTIFF or an ENVI cube, with its grid and wavelengths.
 
-Beside `hypersigma.maps` the only module of the trainer that knows rasterio.
+Beside `hypersigma.mapping` the only module of the trainer that knows rasterio.
 """
 
 import re
@@ -25,7 +25,7 @@ def read_raster(path: Path) -> Cube:
         FileNotFoundError: There is no such file, or an ENVI header without its data.
         ValueError: No image.
     """
-    data = _data_file(path)
+    data = data_file(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
         try:
@@ -37,7 +37,7 @@ def read_raster(path: Path) -> Cube:
         placed = source.crs is not None or not source.transform.is_identity
         return new_cube(
             np.ascontiguousarray(x_HWC),
-            wavelength=_wavelengths(source),
+            wavelength=wavelengths(source),
             nodata=source.nodata,
             crs=source.crs.to_string() if source.crs is not None else None,
             transform=tuple(source.transform)[:6] if placed else None,
@@ -48,7 +48,12 @@ def read_raster(path: Path) -> Cube:
         )  # fmt: skip
 
 
-def _data_file(path: Path) -> Path:
+def data_file(path: Path) -> Path:
+    """Return the file that an image's numbers are in: beside an ENVI header.
+
+    Raises:
+        FileNotFoundError: There is none.
+    """
     if path.suffix.lower() != ".hdr":
         candidates = [path]
     else:
@@ -61,7 +66,7 @@ def _data_file(path: Path) -> Path:
     raise FileNotFoundError(f"{path}: expected the image's data in one of {names}, found none")
 
 
-def _wavelengths(source: Any) -> list[float] | None:
+def wavelengths(source: Any) -> list[float] | None:
     """Return the band centres [nm] or [um], as an ENVI header or the bands' own tags tell them."""
     header = source.tags(ns="ENVI").get("wavelength")
     if header is not None:

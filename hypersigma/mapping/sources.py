@@ -6,6 +6,7 @@ Shape letters: C bands, n rows, W columns.
 import functools
 import math
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -42,7 +43,7 @@ class Source(Protocol):
     def rows(self, first: int, last: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Return the rows from `first` up to `last`: (C, n, W), and which pixels are valid (n, W).
 
-        Pixels without a measurement are 0.
+        Pixels without a measurement are NaN.
         """
 
 
@@ -113,7 +114,7 @@ class StoreSource:
         self.name = str(scene.attrs["scene_id"])
         self.height, self.width = scene.attrs["shape"]
         self.bands = scene.sizes["band"]
-        self.wavelength = tuple(scene.wavelength.values.tolist())
+        self.wavelength: tuple[float, ...] | None = tuple(scene.wavelength.values.tolist())
         self.placed = store_georeference(scene)
         self._row, self._col = scene.row.values, scene.col.values
         across = 2 * (self.width // TILE_SIZE + 2)
@@ -162,6 +163,12 @@ def store_georeference(scene: xr.Dataset) -> dict[str, Any]:
     return {}
 
 
+def kind_of(placed: Mapping[str, Any]) -> str:
+    """Return what a georeference is: `crs` (a grid), `rpc`, `gcp` (ground points) or `none`."""
+    kinds = {"transform": "crs", "rpcs": "rpc", "gcps": "gcp"}
+    return next((name for key, name in kinds.items() if key in placed), "none")
+
+
 def _placed(file: Any) -> dict[str, Any]:
     if file.rpcs is not None:
         return {"rpcs": file.rpcs}
@@ -175,4 +182,6 @@ def _placed(file: Any) -> dict[str, Any]:
 def _physical(
     stored_CnW: NDArray[Any], valid_nW: NDArray[np.bool_], scale: float
 ) -> NDArray[np.float32]:
-    return np.where(valid_nW, stored_CnW, 0).astype(np.float32) / np.float32(scale)
+    physical_CnW = stored_CnW.astype(np.float32) / np.float32(scale)
+    physical_CnW[:, ~valid_nW] = np.nan
+    return physical_CnW

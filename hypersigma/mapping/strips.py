@@ -112,7 +112,10 @@ def row_of_windows(opened: Opened, windows: Windows, row: int) -> tuple[Tensor, 
 
 
 def _by_rows(
-    opened: Opened, open_it: Callable[[], Opened], windows: Windows, rows: Iterable[int],
+    opened: Opened,
+    open_it: Callable[[], Opened],
+    windows: Windows,
+    rows: Iterable[int],
     workers: int,
 ) -> Iterator[tuple[Tensor, Valid]]:
     if not workers:

@@ -27,7 +27,9 @@ def cube(height, width, bands=5, **known):
 
 def run(x_BCww):
     """Answers that depend on a window as a whole."""
-    return torch.cat((x_BCww[:, :2] - x_BCww.mean((1, 2, 3), keepdim=True)[:, :1], x_BCww[:, 2:3]), 1)
+    return torch.cat(
+        (x_BCww[:, :2] - x_BCww.mean((1, 2, 3), keepdim=True)[:, :1], x_BCww[:, 2:3]), 1
+    )
 
 
 @pytest.mark.parametrize(("height", "width"), [(40, 33), (16, 16), (5, 70), (9, 7), (64, 48)])
@@ -54,6 +56,7 @@ def tiny():
     return run, CubeSource(cube(70, 33))
 
 
+@pytest.mark.soak  # `test_scenes` has another in `make test`
 def test_workers_say_the_same_bit_by_bit():
     windows = Windows(16, 8, batch_size=3)
     alone, together = (list(strips(tiny, windows, workers=n, first=2)) for n in (0, 2))
@@ -84,7 +87,7 @@ def test_a_raster_is_read_as_a_cube_is(tmp_path):
     assert not valid[:, :2].any()
     assert valid.sum() == 9 * 38 - 1
     expected = held.x_HWC[2:11].transpose(2, 0, 1).astype("f4") / np.float32(1000)
-    np.testing.assert_array_equal(found, np.where(valid, expected, 0))
+    np.testing.assert_array_equal(found, np.where(valid, expected, np.nan))
 
 
 def test_what_is_no_image_is_refused(tmp_path):

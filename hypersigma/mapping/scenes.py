@@ -1,0 +1,228 @@
+"""Map a scene of any size by a model of a task: `hypersigma-train predict` of an image or a store.
+
+The rows that are done lie in a hidden file beside the map until it is whole, so a run that was cut
+off goes on behind them; the map then has the same bytes.
+"""
+
+import dataclasses
+import logging
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pydantic.dataclasses
+import yaml
+from numpy.typing import NDArray
+from pydantic import ConfigDict, NonNegativeInt, PositiveFloat
+
+from hypersigma.cubefit import check_facts, open_run
+from hypersigma.cubes.benchmarks import read_benchmark
+from hypersigma.mapping.cog import thinned, write_cog
+from hypersigma.mapping.colours import draw_classes, draw_numbers, preview_step
+from hypersigma.mapping.rows import Rows
+from hypersigma.mapping.seen import NO_CLASS, Output, Seen, seen
+from hypersigma.mapping.sources import (
+    CubeSource,
+    RasterSource,
+    Source,
+    StoreSource,
+    kind_of,
+)
+from hypersigma.mapping.strips import Opened, strips
+from hypersigma.processes import pick_device
+from hypersigma.runlog import plain_json, progress
+from hypersigma.tasks.cubetasks import CUBE_TASKS
+from hypersigma.tasks.task import Facts
+from storage.store import (
+    find_version,
+    open_repository,
+    open_version,
+    scene_dataset,
+    scenes,
+)
+
+logger = logging.getLogger(__name__)
+
+
+@pydantic.dataclasses.dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class MapConfig:
+    """What `hypersigma-train predict` reads where a task on cubes maps a scene.
+
+    The scene is one of `image`, `store` with `scene_id`, `product`, and `data`.
+    """
+
+    checkpoint: Path
+    """A run (its best checkpoint), or one checkpoint."""
+    out: Path
+    """Folder for `<scene>_<map>.tif`, `<scene>.png` and `<scene>.json`."""
+    image: Path | None = None
+    """A GeoTIFF, an ENVI cube or its header."""
+    scale: PositiveFloat = 1.0
+    """Of an image: the stored number of a physical 1, such as a reflectance."""
+    nodata: float | None = None
+    """Of an image: the stored number of no measurement; null: the file's own."""
+    store: str | None = None
+    """A tile store that `hypersigma-data build` wrote: a folder or URL."""
+    scene_id: str | None = None
+    """Which scene of it."""
+    version: str | None = None
+    """Tag of the store's version; null: the newest."""
+    product: Path | None = None
+    """A raw product; `hypersigma-data build` makes a store of it beside the map first."""
+    recipe: str = "reflectance_map"
+    """Of a raw product: what is done to it, as a recipe's name or file."""
+    data: str | None = None
+    """A benchmark's name or YAML file, whose cube is mapped."""
+    root: Path = Path("data")
+    """Folder of the public files."""
+    workers: NonNegativeInt = 0
+    """Processes that share the scene; 0: this one."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+def map_scene(config: MapConfig) -> dict[str, Any]:
+    """Map a scene, or go on with it, and return what was written.
+
+    Memory: a strip of the scene as high as a window, and one of answers.
+
+    Raises:
+        CheckpointError: There is no whole checkpoint of a task on cubes.
+        ValueError: The scene has other bands than the model, or the task makes no map of a scene.
+        FileNotFoundError: There is no such image.
+        BrokenProcessPool: A worker was killed; the same command goes on.
+    """
+    ways = [config.image, config.store, config.product, config.data]
+    if sum(way is not None for way in ways) != 1:
+        raise ValueError("expected one of image, store, product and data, got none or several")
+    if config.product is not None:
+        return _of_product(config)
+    found, trained = open_run(config.checkpoint)
+    source, origin = open_source(config)
+    facts = Facts.from_json(found.state["facts"])
+    check_facts(found, Facts(source.bands, source.wavelength, facts.classes), where=source.name)
+    shown = open_model(config)
+    identity = {
+        "scene": source.name, **origin, "checkpoint": str(found.folder.resolve()),
+        "weights": found.state["files"], "task": trained.task, "mode": trained.mode,
+        "size": trained.size, "step": found.state["step"],
+    }  # fmt: skip
+    config.out.mkdir(parents=True, exist_ok=True)
+    stem = Path(source.name.removesuffix(".tif").removesuffix(".tiff")).name
+    with Rows(config.out / f".{stem}_{trained.task}.rows", identity) as rows:
+        _fill(rows, config, shown, source)
+        said = {key: value for key, value in identity.items() if key != "weights"}
+        written = _write(config.out, stem, rows, shown, source, said)
+        rows.remove()
+    result = said | written
+    (config.out / f"{stem}.json").write_text(plain_json(result), encoding="utf-8")
+    return result
+
+
+def open_source(config: MapConfig) -> tuple[Source, dict[str, Any]]:
+    """Open the scene; return it and, as plain data, what it is."""
+    if config.image is not None:
+        image = RasterSource(config.image, scale=config.scale, nodata=config.nodata)
+        stat = config.image.stat()
+        return image, {
+            "image": str(config.image.resolve()), "bytes": stat.st_size, "scale": config.scale,
+            "changed": stat.st_mtime_ns,
+        }  # fmt: skip
+    if config.store is not None:
+        if config.scene_id is None:
+            raise ValueError("expected scene_id beside store, got none")
+        version = find_version(open_repository(config.store), config.version)
+        scene = scene_dataset(open_version(config.store, version.tag), config.scene_id)
+        return StoreSource(scene), {
+            "store": config.store, "version": version.tag, "snapshot": version.snapshot
+        }  # fmt: skip
+    benchmark = read_benchmark(str(config.data), config.root)
+    return CubeSource(benchmark.cube), {"benchmark": benchmark.name} | benchmark.cube.source
+
+
+def open_model(config: MapConfig) -> Seen:
+    """Open the checkpoint's model on its device."""
+    found, trained = open_run(config.checkpoint)
+    facts = Facts.from_json(found.state["facts"])
+    model = CUBE_TASKS[trained.task].build(trained, facts)
+    model.load_state_dict(found.weights())
+    return seen(trained, model.to(pick_device(config.device)), facts)
+
+
+def opened(config: MapConfig) -> Opened:
+    """Open what a worker needs."""
+    return open_model(config).run, open_source(config)[0]
+
+
+def _fill(rows: Rows, config: MapConfig, shown: Seen, source: Source) -> None:
+    """Add the rows that are not there yet."""
+    count = len(shown.windows.rows(source.height))
+    if rows.strips:
+        logger.info("goes on behind row %d of %d", rows.count, source.height)
+    found = strips(
+        partial(opened, config), shown.windows, first=rows.strips, workers=config.workers
+    )
+    with progress(found, total=count - rows.strips, title="strips mapped") as shown_strips:
+        for answers_KnW, valid_nW in shown_strips:
+            rows.append(answers_KnW, valid_nW)
+
+
+def _write(
+    out: Path, stem: str, rows: Rows, shown: Seen, source: Source, said: dict[str, Any]
+) -> dict[str, Any]:
+    """Write all maps and the preview of the first one."""
+    files = {}
+    tags = {key: str(value) for key, value in said.items()}
+    for name, output in shown.outputs.items():
+        path = out / f"{stem}_{name}.tif"
+        write_cog(
+            path, _bands(rows, output), height=source.height, width=source.width,
+            placed=source.placed, layer=dataclasses.replace(output.layer, tags=tags),
+        )  # fmt: skip
+        files[name] = str(path)
+    name, output = next(iter(shown.outputs.items()))
+    step = preview_step(source.height, source.width)
+    small_knW = thinned(_bands(rows, output), source.height, step)
+    preview = out / f"{stem}.png"
+    if output.layer.colours:
+        names = [one for key, one in output.layer.band_tags.items() if key.startswith("class_")]
+        draw_classes(preview, small_knW[0], names, stem)
+    else:
+        draw_numbers(preview, small_knW, list(output.layer.names), stem)
+    return {"maps": files, "preview": str(preview), "georeference": kind_of(source.placed),
+            "height": source.height, "width": source.width}  # fmt: skip
+
+
+def _bands(rows: Rows, output: Output) -> Callable[[int, int], NDArray[Any]]:
+    """Return what reads a map's bands, with nothing where the scene has no measurement."""
+
+    def read(first: int, last: int) -> NDArray[Any]:
+        answers_KnW, valid_nW = rows.read(first, last)
+        found = output.of(answers_KnW)
+        nothing = NO_CLASS if output.layer.colours else np.nan
+        return np.where(valid_nW, found, np.asarray(nothing, found.dtype))
+
+    return read
+
+
+def _of_product(config: MapConfig) -> dict[str, Any]:
+    """Build a store of a raw product beside the map, and map its scene."""
+    assert config.product is not None  # noqa: S101
+    store = config.out / f".{config.product.name}.store"
+    config.out.mkdir(parents=True, exist_ok=True)
+    dataset = {"name": "map", "source": str(config.product.resolve()), "store": str(store),
+               "recipe": config.recipe}  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "dataset.yaml"
+        path.write_text(yaml.safe_dump(dataset), encoding="utf-8")
+        # A process of its own: the trainer knows nothing of raw products.
+        done = subprocess.run([sys.executable, "-m", "pipeline", "build", str(path)],
+                              capture_output=True, text=True)  # fmt: skip
+    if done.returncode:
+        raise ValueError(f"{config.product}: `hypersigma-data build` failed: {done.stderr.strip()}")
+    (scene_id,) = scenes(open_repository(str(store)))
+    return map_scene(dataclasses.replace(config, store=str(store), scene_id=scene_id, product=None))

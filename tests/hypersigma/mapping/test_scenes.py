@@ -1,0 +1,189 @@
+"""`predict` of an image: the maps of the whole cube, with its grid, however it was cut off."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import rasterio
+import yaml
+from rasterio.transform import from_origin
+
+from hypersigma.cubes.benchmarks import read_benchmark
+from hypersigma.mapping import scenes
+from hypersigma.mapping.scenes import MapConfig, map_scene
+from tests.hypersigma.tasks.commands import TRAIN, call, refusal
+from tests.hypersigma.tasks.conftest import own_log_handlers
+
+GRID = from_origin(500000, 5600000, 30, 30)
+__all__ = ["own_log_handlers"]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A segmentation's run on a made scene, and that scene as a GeoTIFF of integers."""
+    folder = tmp_path_factory.mktemp("mapping")
+    made = {"kind": "classes", "rows": 60, "columns": 44, "bands": 16}
+    data = folder / "classes.yaml"
+    data.write_text(yaml.safe_dump(
+        {"title": "classes", "task": "any", "where": "made here", "synthetic": made}
+    ))  # fmt: skip
+    raw = {
+        "run": str(folder / "run"), "task": "segmentation", "data": str(data), "mode": "both",
+        "size": "tiny", "patch_size": 4, "split": {"n_per_class": 8, "block": 10, "guard": 1},
+        "options": {"window": 16, "overlap": 8}, "train": TRAIN,
+    }  # fmt: skip
+    (folder / "task.yaml").write_text(yaml.safe_dump(raw))
+    call("finetune", folder / "task.yaml")
+    cube = read_benchmark(data).cube
+    write_image(folder / "scene.tif", cube)
+    return folder, cube
+
+
+def write_image(path, cube, **changes):
+    """Write a cube as float32, 7 of its pixels without a measurement."""
+    x_CHW = cube.x_HWC.transpose(2, 0, 1).astype("f4")
+    x_CHW[:, 10, 3:10] = -9999
+    with rasterio.open(
+        path, "w", driver="GTiff", count=len(x_CHW), height=x_CHW.shape[1], width=x_CHW.shape[2],
+        dtype="float32", nodata=-9999, crs="EPSG:32633", transform=GRID, tiled=True,
+        blockxsize=16, blockysize=16,
+    ) as file:  # fmt: skip
+        file.write(x_CHW)
+        for band in range(len(x_CHW)):
+            file.update_tags(band + 1, wavelength=cube.wavelength[band])
+
+
+def config(folder, out, **changes):
+    raw = {"checkpoint": folder / "run", "out": out, "image": folder / "scene.tif"} | changes
+    return MapConfig(**raw)
+
+
+def yaml_of(path, found):
+    plain = {name: str(value) for name, value in found.items()}
+    path.write_text(yaml.safe_dump(plain))
+    return path
+
+
+def test_a_map_of_an_image_is_that_of_the_cube(trained, tmp_path):
+    folder, cube = trained
+    use = yaml_of(tmp_path / "map.yaml", {
+        "checkpoint": folder / "run", "out": tmp_path / "map", "image": folder / "scene.tif",
+    })  # fmt: skip
+    found = call("predict", use)
+    with np.load(folder / "run/maps.npz") as file:
+        whole = dict(file)
+    near = np.zeros(cube.sides, bool)  # windows that see a pixel without a measurement
+    near[:26, :26] = True
+    with rasterio.open(found["maps"]["class"]) as file:
+        labels = file.read(1)
+        assert (file.transform, file.crs.to_epsg(), file.shape) == (GRID, 32633, cube.sides)
+        assert file.tags()["task"] == "segmentation"
+        assert file.tags(1)["class_1"] == read_benchmark(folder / "classes.yaml").classes[0]
+    with rasterio.open(found["maps"]["probability"]) as file:
+        probability = file.read()
+        assert np.isnan(probability[:, 10, 3:10]).all()
+    np.testing.assert_allclose(probability[:, ~near], whole["probability"][:, ~near], atol=1e-5)
+    assert (labels[10, 3:10] == 0).all()
+    assert (labels > 0).sum() == labels.size - 7
+    assert (labels == whole["class"])[~near].mean() > 0.999
+    assert Path(found["preview"]).stat().st_size > 5000
+    assert json.loads((tmp_path / "map/scene.json").read_text()) == found
+    assert sorted(path.name for path in (tmp_path / "map").iterdir()) == [
+        "scene.json", "scene.png", "scene_class.tif", "scene_probability.tif"
+    ]  # fmt: skip
+
+
+def files(out):
+    return {path.name: path.read_bytes() for path in out.glob("*.tif")}
+
+
+def test_a_run_that_was_cut_off_goes_on_to_the_same_bytes(trained, tmp_path, monkeypatch):
+    folder, _ = trained
+    map_scene(config(folder, tmp_path / "whole"))
+    append = scenes.Rows.append
+    done = []
+
+    def cut_off(self, *strip):
+        append(self, *strip)
+        done.append(1)
+        if len(done) == 3:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(scenes.Rows, "append", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            map_scene(config(folder, tmp_path / "cut"))
+    assert not files(tmp_path / "cut")
+    seen = []
+    monkeypatch.setattr(
+        scenes.Rows, "append", lambda self, *strip: (seen.append(1), append(self, *strip))
+    )
+    map_scene(config(folder, tmp_path / "cut"))
+    assert len(seen) == 7 - 3
+    assert files(tmp_path / "cut") == files(tmp_path / "whole")
+    assert not list((tmp_path / "cut").glob(".*"))
+
+
+@pytest.mark.soak
+def test_killed_at_any_instant_it_goes_on_to_the_same_bytes(trained, tmp_path):
+    folder, _ = trained
+    map_scene(config(folder, tmp_path / "whole"))
+    use = yaml_of(tmp_path / "map.yaml", {
+        "checkpoint": folder / "run", "out": tmp_path / "cut", "image": folder / "scene.tif",
+        "workers": 0,
+    })  # fmt: skip
+    raw = yaml.safe_load(use.read_text()) | {"workers": 2}
+    use.write_text(yaml.safe_dump(raw))
+    command = [sys.executable, "-m", "hypersigma", "predict", str(use)]
+    for pause in np.random.default_rng(0).uniform(3, 12, 10):
+        with subprocess.Popen(command, start_new_session=True) as process:
+            time.sleep(pause)
+            workers = psutil.Process(process.pid).children(recursive=True)
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+        _, alive = psutil.wait_procs(workers, 10)
+        assert not alive
+    subprocess.run(command, check=True)
+    assert files(tmp_path / "cut") == files(tmp_path / "whole")
+
+
+def test_another_scene_begins_anew(trained, tmp_path, monkeypatch):
+    folder, cube = trained
+    with monkeypatch.context() as patched:
+        patched.setattr(scenes, "_write", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            map_scene(config(folder, tmp_path / "map"))
+    write_image(folder / "scene.tif", cube)  # a file of that name, another time
+    seen = []
+    append = scenes.Rows.append
+    monkeypatch.setattr(
+        scenes.Rows, "append", lambda self, *strip: (seen.append(1), append(self, *strip))
+    )
+    map_scene(config(folder, tmp_path / "map"))
+    assert len(seen) == 7
+
+
+def test_workers_write_the_same_bytes(trained, tmp_path):
+    folder, _ = trained
+    for workers in (0, 2):
+        map_scene(config(folder, tmp_path / str(workers), workers=workers))
+    assert files(tmp_path / "0") == files(tmp_path / "2")
+
+
+def test_an_image_of_other_bands_is_refused(trained, tmp_path):
+    folder, cube = trained
+    write_image(tmp_path / "few.tif", cube.without_bands([3]))
+    use = yaml_of(tmp_path / "map.yaml", {
+        "checkpoint": folder / "run", "out": tmp_path / "map", "image": tmp_path / "few.tif",
+    })  # fmt: skip
+    assert "few.tif: expected the 16 bands of" in refusal("predict", use)
+    raw = yaml.safe_load(use.read_text()) | {"data": "salinas_a"}
+    use.write_text(yaml.safe_dump(raw))
+    assert "one of image, store, product and data" in refusal("predict", use)
