@@ -28,6 +28,7 @@ from hypersigma.mapping.rows import Rows
 from hypersigma.mapping.seen import NO_CLASS, Output, Seen, seen
 from hypersigma.mapping.sources import (
     CubeSource,
+    PairSource,
     RasterSource,
     Source,
     StoreSource,
@@ -62,6 +63,8 @@ class MapConfig:
     """Folder for `<scene>_<map>.tif`, `<scene>.png` and `<scene>.json`."""
     image: Path | None = None
     """A GeoTIFF, an ENVI cube or its header."""
+    other: Path | None = None
+    """Of a change detection: the image of the second date; `image` is the first."""
     scale: PositiveFloat = 1.0
     """Of an image: the stored number of a physical 1, such as a reflectance."""
     nodata: float | None = None
@@ -105,6 +108,11 @@ def map_scene(config: MapConfig) -> dict[str, Any]:
     source, origin = open_source(config)
     facts = Facts.from_json(found.state["facts"])
     check_facts(found, Facts(source.bands, source.wavelength, facts.classes), where=source.name)
+    if (trained.task == "change_detection") != (config.other is not None):
+        raise ValueError(
+            f"expected image and other for a change detection, and no other else, got a checkpoint "
+            f"of {trained.task} and other: {config.other}"
+        )
     shown = open_model(config)
     identity = {
         "scene": source.name, **origin, "checkpoint": str(found.folder.resolve()),
@@ -126,12 +134,14 @@ def map_scene(config: MapConfig) -> dict[str, Any]:
 def open_source(config: MapConfig) -> tuple[Source, dict[str, Any]]:
     """Open the scene; return it and, as plain data, what it is."""
     if config.image is not None:
-        image = RasterSource(config.image, scale=config.scale, nodata=config.nodata)
-        stat = config.image.stat()
-        return image, {
-            "image": str(config.image.resolve()), "bytes": stat.st_size, "scale": config.scale,
-            "changed": stat.st_mtime_ns,
-        }  # fmt: skip
+        origin: dict[str, Any] = {"scale": config.scale}
+        dates: list[Source] = []
+        for name, path in (("image", config.image), ("other", config.other)):
+            if path is not None:
+                dates.append(RasterSource(path, scale=config.scale, nodata=config.nodata))
+                stat = path.stat()
+                origin[name] = [str(path.resolve()), stat.st_size, stat.st_mtime_ns]
+        return dates[0] if len(dates) == 1 else PairSource(*dates), origin
     if config.store is not None:
         if config.scene_id is None:
             raise ValueError("expected scene_id beside store, got none")

@@ -14,7 +14,12 @@ from torch import Tensor, nn
 from hypersigma.mapping.cog import Layer
 from hypersigma.mapping.colours import colour
 from hypersigma.mapping.strips import Run, Windows
-from hypersigma.tasks import anomaly_detection, segmentation, target_detection
+from hypersigma.tasks import (
+    anomaly_detection,
+    change_detection,
+    segmentation,
+    target_detection,
+)
 from hypersigma.tasks.task import Facts, TaskConfig
 
 type Answers = NDArray[np.float32]
@@ -64,6 +69,15 @@ def _segmentation(config: TaskConfig, model: nn.Module, facts: Facts) -> Seen:
     )
 
 
+def _changes(config: TaskConfig, model: nn.Module, facts: Facts) -> Seen:
+    options, names = change_detection.options_of(config), list(facts.classes)
+    return Seen(
+        _evaluated(model, lambda logits: logits.softmax(1)),
+        Windows(options.window, options.overlap),
+        {"class": classes(names), "probability": numbers(names)},
+    )
+
+
 def _anomalies(config: TaskConfig, model: nn.Module, facts: Facts) -> Seen:
     options = anomaly_detection.options_of(config)
     return Seen(_evaluated(model), Windows(options.window, options.overlap), SCORE)
@@ -91,6 +105,7 @@ def numbers(names: list[str]) -> Output:
 SCORE: dict[str, Output] = {"score": numbers(["score"])}
 SEEN: dict[str, Callable[[TaskConfig, nn.Module, Facts], Seen]] = {
     "segmentation": _segmentation,
+    "change_detection": _changes,
     "anomaly_detection": _anomalies,
     "target_detection": _targets,
 }

@@ -139,6 +139,31 @@ class StoreSource:
         return tile.tiles.values, tile.valid.values
 
 
+class PairSource:
+    """Two dates of one place: the bands of the first, then those of the second.
+
+    Raises:
+        ValueError: They differ in size, bands, or grid.
+    """
+
+    def __init__(self, before: Source, after: Source) -> None:
+        for what in ("height", "width", "bands", "wavelength", "placed"):
+            a, b = (getattr(one, what) for one in (before, after))
+            if a != b:
+                raise ValueError(
+                    f"expected two dates of one grid and the same bands, got {what} {a} of "
+                    f"{before.name} and {b} of {after.name}; bring the second to the first's"
+                )
+        self._both = before, after
+        self.name, self.height, self.width = after.name, after.height, after.width
+        self.bands, self.wavelength, self.placed = after.bands, after.wavelength, after.placed
+
+    def rows(self, first: int, last: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Return the rows of both (2 C, n, W), and which pixels are valid in both."""
+        images, valid = zip(*(one.rows(first, last) for one in self._both), strict=True)
+        return np.concatenate(images), np.logical_and(*valid)
+
+
 def store_georeference(scene: xr.Dataset) -> dict[str, Any]:
     """Return the georeference of a scene of a store as keywords for `rasterio.open`.
 

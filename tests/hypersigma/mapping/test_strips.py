@@ -12,7 +12,7 @@ from rasterio.transform import from_origin
 from hypersigma.cubes.cube import new_cube
 from hypersigma.mapping.cog import Layer, thinned, write_cog
 from hypersigma.mapping.rows import Rows
-from hypersigma.mapping.sources import CubeSource, RasterSource
+from hypersigma.mapping.sources import CubeSource, PairSource, RasterSource
 from hypersigma.mapping.strips import Windows, strips
 from hypersigma.tasks.dense import blended
 from tests.hypersigma.runs.conftest import RPC as RPC_NUMBERS
@@ -170,3 +170,18 @@ def test_a_preview_is_of_every_so_many():
     numbers = np.arange(2 * 7 * 9).reshape(2, 7, 9)
     found = thinned(lambda first, last: numbers[:, first:last], 7, 3)
     np.testing.assert_array_equal(found, numbers[:, ::3, ::3])
+
+
+def test_two_dates_are_one_image_where_both_are_valid():
+    placed = {"crs": "EPSG:32633", "transform": tuple(GRID)[:6]}
+    before, after = (cube(9, 7, **placed) for _ in range(2))
+    after.x_HWC[:] += 1
+    after.valid_HW[2, 3] = False
+    pair = PairSource(CubeSource(before), CubeSource(after))
+    found, valid = pair.rows(1, 5)
+    assert found.shape == (10, 4, 7)
+    assert valid.sum() == 27
+    np.testing.assert_array_equal((found[5:] - found[:5])[:, valid], 1)
+    assert pair.placed["transform"] == GRID
+    with pytest.raises(ValueError, match="two dates of one grid and the same bands, got height 9"):
+        PairSource(CubeSource(before), CubeSource(cube(8, 7, **placed)))
