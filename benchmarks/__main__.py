@@ -2,7 +2,17 @@
 
 import sys
 
-from benchmarks import builds, full_scene, index, loader, memory, models, remote, trainer
+from benchmarks import (
+    builds,
+    full_scene,
+    index,
+    loader,
+    memory,
+    models,
+    remote,
+    scene_map,
+    trainer,
+)
 
 BENCHMARKS = {
     "builds": builds.main,
@@ -12,6 +22,7 @@ BENCHMARKS = {
     "memory": memory.main,
     "models": models.main,
     "remote": remote.main,
+    "scene_map": scene_map.main,
     "trainer": trainer.main,
 }
 
