@@ -7,13 +7,13 @@ from typing import Any
 
 import pydantic.dataclasses
 from pydantic import ConfigDict
+from torch import nn
 
 from hypersigma import checkpoint, inputs
 from hypersigma.backbones.loading import load_encoder
 from hypersigma.checkpoint import Checkpoint
 from hypersigma.inputs import SensorInput
 from hypersigma.runfolder import TrainError
-from hypersigma.tasks.classification import PatchClassifier
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ class Pretrained:
 
 
 def load_pretrained(
-    model: PatchClassifier, pretrained: Pretrained, contract: SensorInput
+    model: nn.Module, pretrained: Pretrained, contract: SensorInput
 ) -> dict[str, Any]:
     """Fill the encoders and return, by encoder, where from and what became of its keys.
 
@@ -38,7 +38,7 @@ def load_pretrained(
     the report says how.
 
     Args:
-        model: Changed in place.
+        model: A trunk, which has `spatial` and `spectral`; changed in place.
         pretrained: What to fill it from.
         contract: Of the data that the model will see.
 
