@@ -1,8 +1,8 @@
 """What needs no network, task by task, as maps of a whole cube like those of the models.
 
 Each takes a benchmark, the split of its labels (None where a task draws none) and a seed. A target
-detector looks for the benchmark's `target_C`; a restoration is given the cube as it is to be
-restored.
+detector looks for the benchmark's `target_C`. Restorations are with their tasks, which know what
+was done to the cube.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,6 @@ from hypersigma.classical.classifiers import (
     fit_forest,
     fit_svm,
 )
-from hypersigma.classical.restoration import bicubic, low_rank
 from hypersigma.cubes.benchmarks import Benchmark
 from hypersigma.cubes.cube import Cube
 from hypersigma.cubes.preprocess import fit_standardize
@@ -94,20 +93,13 @@ def unmixed(
     split: Split | None,
     seed: int,
 ) -> Maps:
-    """Return `abundance` (E, H, W) and `endmember` (E, C) from pixels found to be pure."""
+    """Return `abundances` (E, H, W) and `endmembers` (E, C), which are pixels found to be pure."""
     count = _count(benchmark)
     image_CHW = image_of(benchmark.cube)
     x_CN = image_CHW.reshape(len(image_CHW), -1)
     ends_CE = x_CN[:, find(x_CN, count, rng=np.random.default_rng(seed))]
     shares_EN = solve(x_CN, ends_CE)
-    return {"abundance": shares_EN.reshape(count, *benchmark.cube.sides), "endmember": ends_CE.T}
-
-
-def restored(
-    restore: Callable[[Image], Image], benchmark: Benchmark, split: Split | None, seed: int
-) -> Maps:
-    """Return `image` (C, H, W), the cube restored."""
-    return {"image": restore(image_of(benchmark.cube))}
+    return {"abundances": shares_EN.reshape(count, *benchmark.cube.sides), "endmembers": ends_CE.T}
 
 
 def threshold(score_N: Image, changed_N: NDArray[np.bool_]) -> float:
@@ -177,11 +169,5 @@ METHODS: dict[str, dict[str, Method]] = {
         "vca_fcls": partial(unmixed, unmixing.vca, unmixing.fcls),
         "vca_nnls": partial(unmixed, unmixing.vca, unmixing.nnls),
         "nfindr_fcls": partial(unmixed, unmixing.nfindr, unmixing.fcls),
-    },
-    "denoising": {"low_rank": partial(restored, low_rank)},
-    "super_resolution": {
-        "bicubic_x2": partial(restored, partial(bicubic, ratio=2)),
-        "bicubic_x4": partial(restored, partial(bicubic, ratio=4)),
-        "bicubic_x8": partial(restored, partial(bicubic, ratio=8)),
     },
 }

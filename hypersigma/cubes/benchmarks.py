@@ -19,6 +19,7 @@ from pydantic import ConfigDict, PositiveFloat, PositiveInt
 import configs
 from hypersigma.cubes.cube import Cube, check_bands
 from hypersigma.cubes.readers import read_array, read_cube
+from hypersigma.cubes.stored import StoredConfig, read_labels, read_stored
 from hypersigma.cubes.synthetic import SyntheticConfig, make
 
 type Numbers = NDArray[np.floating[Any]]
@@ -93,6 +94,8 @@ class BenchmarkConfig:
     """What has surprised people."""
     synthetic: SyntheticConfig | None = None
     """Made, not read."""
+    stored: StoredConfig | None = None
+    """A scene of a tile store or of shards of ours, with its labels."""
 
 
 @dataclass(frozen=True)
@@ -125,12 +128,14 @@ def read_benchmark(name: str | Path, root: Path | str = ".") -> Benchmark:
         FileNotFoundError: A file is missing; says where to get it.
         ValueError: A file is another one, or what it holds does not fit the cube.
     """
-    path, stem = _find(name)
+    path, stem = find_benchmark(name)
     config = configs.load(BenchmarkConfig, path)
     if config.synthetic is not None:
         return _made(stem, config, config.synthetic)
+    if config.stored is not None:
+        return _of_ours(stem, config, config.stored)
     if config.cube is None:
-        raise configs.ConfigError(f"{path}: expected cube: or synthetic:, got neither")
+        raise configs.ConfigError(f"{path}: expected cube:, stored: or synthetic:, got none")
     cube = _cube(config.cube, config, Path(root))
     found = Benchmark(
         name=stem,
@@ -144,6 +149,18 @@ def read_benchmark(name: str | Path, root: Path | str = ".") -> Benchmark:
     )
     check(found)
     return found
+
+
+def find_benchmark(name: str | Path) -> tuple[Path, str]:
+    """Return the YAML file that says of a scene, and the scene's name.
+
+    Raises:
+        ConfigError: There is none of that name.
+    """
+    path = Path(name)
+    if path.suffix not in (".yaml", ".yml"):
+        path = configs.find(f"data/{name}")
+    return path, path.stem
 
 
 def check(found: Benchmark) -> None:
@@ -207,14 +224,6 @@ def _check_labels(found: Benchmark, labels_HW: NDArray[np.int64]) -> None:
             f"{name}: expected classes 0..{len(found.classes)} as named, got {labels_HW.max()}; "
             "name every class, or say values: [stored number of class 1, ...]"
         )
-
-
-def _find(name: str | Path) -> tuple[Path, str]:
-    """Return the YAML file of a name, and the name of a YAML file."""
-    path = Path(name)
-    if path.suffix not in (".yaml", ".yml"):
-        path = configs.find(f"data/{name}")
-    return path, path.stem
 
 
 def _cube(file: FileConfig, config: BenchmarkConfig, root: Path) -> Cube:
@@ -291,6 +300,19 @@ def _checked(file: FileConfig, config: BenchmarkConfig, root: Path) -> tuple[Pat
             f"{digest}; fetch it again, or write a YAML of your own if it is another one"
         )
     return path, digest
+
+
+def _of_ours(name: str, config: BenchmarkConfig, stored: StoredConfig) -> Benchmark:
+    cube = read_stored(stored)
+    labels_HW, names = read_labels(stored, cube)
+    if config.leave_out:
+        cube = cube.without_bands(_rows(config.leave_out))
+    found = Benchmark(
+        name=name, task=config.task, cube=cube, classes=names or config.classes,
+        labels_HW=labels_HW if stored.labels is not None else None,
+    )  # fmt: skip
+    check(found)
+    return found
 
 
 def _made(name: str, config: BenchmarkConfig, made: SyntheticConfig) -> Benchmark:

@@ -100,7 +100,7 @@ def test_another_file_is_refused(scene, tmp_path):
         scene(cube={"file": "cube.mat", "sha256": "0" * 64})
     with pytest.raises(FileNotFoundError, match="A scene, found none; get it: from the shelf"):
         scene(cube={"file": "other.mat"})
-    with pytest.raises(ConfigError, match="expected cube: or synthetic:"):
+    with pytest.raises(ConfigError, match="expected cube:, stored: or synthetic:"):
         scene(cube=None)
     with pytest.raises(ConfigError, match=r"did you mean 'data/salinas_a'"):
         read_benchmark("salinasa")
