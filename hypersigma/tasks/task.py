@@ -13,6 +13,9 @@ from pydantic import ConfigDict, PositiveInt
 from torch import Tensor, nn
 
 from hypersigma.backbones.sizes import SizeName
+from hypersigma.cubes.benchmarks import Benchmark
+from hypersigma.cubes.cube import Cube
+from hypersigma.cubes.splits import Split, SplitConfig
 from hypersigma.pretrained import Pretrained
 from hypersigma.trainconfig import TrainConfig
 
@@ -46,8 +49,8 @@ class TaskConfig:
     """Sampling attention in most blocks, as published, or in those numbered, from 0; false: full
     attention in all."""
     pretrained: Pretrained = dataclasses.field(default_factory=Pretrained)
-    split: dict[str, Any] = dataclasses.field(default_factory=dict)
-    """Which labelled pixels are trained on, see `hypersigma.cubes.splits.SplitConfig`."""
+    split: SplitConfig = dataclasses.field(default_factory=SplitConfig)
+    """Which labelled pixels are trained on."""
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     """What only this task has; its module says what there is."""
 
@@ -61,6 +64,12 @@ class Facts:
     """Band centres [nm]; None: not known."""
     classes: tuple[str, ...] = ()
     """Names of classes or endmembers; none where a task has no such thing."""
+
+    @staticmethod
+    def of(cube: Cube, classes: tuple[str, ...] = ()) -> "Facts":
+        """Return what is known of a cube."""
+        centres = None if cube.wavelength is None else tuple(cube.wavelength.tolist())
+        return Facts(cube.bands, centres, classes)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data for `state.json`."""
@@ -95,19 +104,19 @@ class Prepared[T]:
     metrics: Callable[[Mapping[str, np.ndarray]], dict[str, float]]
     """Of such maps, a model's or a classical method's, on held-out pixels only."""
     facts: Facts
-    split: Any = None
-    """The `hypersigma.cubes.splits.Split` that was drawn; None where a task needs none."""
+    split: Split | None = None
+    """What was drawn; None where a task needs none."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """A task as the commands know it. `Benchmark` is that of `hypersigma.cubes.benchmarks`."""
+    """A task as the commands know it."""
 
-    prepare: Callable[[TaskConfig, Any], Prepared[Any]]
+    prepare: Callable[[TaskConfig, Benchmark], Prepared[Any]]
     """(config, benchmark): everything that training and evaluation need."""
     build: Callable[[TaskConfig, Facts], nn.Module]
     """The same model as `prepare` makes, for a checkpoint's weights."""
-    maps: Callable[[TaskConfig, nn.Module, Any], Maps]
+    maps: Callable[[TaskConfig, Any, Benchmark], Maps]
     """(config, model, benchmark, of which only the cubes and the target are looked at)."""
 
 
