@@ -82,6 +82,15 @@ def test_splits(tmp_path):
     assert json.loads((tmp_path / "certificate.json").read_text())["passed"]
 
 
+@pytest.mark.slow
+def test_benchmark(tmp_path):
+    commands = run_page(ROOT / "docs/benchmark.md", tmp_path)
+    assert len(commands) == 2
+    text = (tmp_path / "tables/results.md").read_text()
+    assert all(f"| {name} |" in text for name in ("svm", "cnn_1d", "HyperSIGMA tiny spatial"))
+    assert len(list((tmp_path / "tables/cells").iterdir())) == 6
+
+
 @pytest.mark.soak
 def test_train(tmp_path):
     """Of the page's commands those that need no model of a whole demo."""
