@@ -82,6 +82,13 @@ def test_splits(tmp_path):
     assert json.loads((tmp_path / "certificate.json").read_text())["passed"]
 
 
+def test_each_scene_is_named():
+    text = (ROOT / "docs/benchmark.md").read_text()
+    names = {path.stem for path in (ROOT / "configs/data").glob("*.yaml")}
+    assert names
+    assert {name for name in names if f"`{name}`" not in text} == set()
+
+
 @pytest.mark.slow
 def test_benchmark(tmp_path):
     commands = run_page(ROOT / "docs/benchmark.md", tmp_path)
