@@ -93,7 +93,7 @@ def unmixings(benchmark: Benchmark, shown: Sequence[Shown]) -> Figures:
     """Draw abundances, a line a row, and the spectra of endmembers, in the true order."""
     ends_EC = None if benchmark.endmembers_CE is None else benchmark.endmembers_CE.T
     ordered = [
-        (one.name, *_in_order(one.maps["endmembers"], one.maps["abundances"], ends_EC))
+        (one.name, *in_order(one.maps["endmembers"], one.maps["abundances"], ends_EC))
         for one in shown
     ]
     lines = [(name, shares) for name, _, shares in ordered]
@@ -162,6 +162,16 @@ def roc(score_HW: NDArray[Any], target_HW: NDArray[np.bool_]) -> tuple[NDArray[A
     return np.concatenate(([0.0], false)), np.concatenate(([0.0], found))
 
 
+def in_order(
+    found_EC: NDArray[Any], shares_EHW: NDArray[Any], true_EC: NDArray[Any] | None
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return endmembers and abundances in the true order; as they are where numbers differ."""
+    if true_EC is None or len(true_EC) != len(found_EC):
+        return found_EC, shares_EHW
+    order = matched(found_EC, true_EC)
+    return found_EC[order], shares_EHW[order]
+
+
 FIGURES: dict[str, Callable[[Benchmark, Sequence[Shown]], Figures]] = {
     "segmentation": class_maps,
     "change_detection": class_maps,
@@ -171,15 +181,6 @@ FIGURES: dict[str, Callable[[Benchmark, Sequence[Shown]], Figures]] = {
     "denoising": restorations("denoised"),
     "super_resolution": restorations("enlarged"),
 }
-
-
-def _in_order(
-    found_EC: NDArray[Any], shares_EHW: NDArray[Any], true_EC: NDArray[Any] | None
-) -> tuple[NDArray[Any], NDArray[Any]]:
-    if true_EC is None or len(true_EC) != len(found_EC):
-        return found_EC, shares_EHW
-    order = matched(found_EC, true_EC)
-    return found_EC[order], shares_EHW[order]
 
 
 def _grid(
