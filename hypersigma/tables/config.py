@@ -13,7 +13,7 @@ from pydantic import ConfigDict, PositiveInt, TypeAdapter
 
 import configs
 from configs import ConfigError
-from hypersigma.cubes.benchmarks import BenchmarkConfig, find_benchmark
+from hypersigma.cubes.description import BenchmarkConfig, find_benchmark
 from hypersigma.tables.baselines import SEEDLESS, baselines
 from hypersigma.tasks.task import TaskConfig
 

@@ -9,7 +9,8 @@ import numpy as np
 
 import configs
 from hypersigma.cubefit import MAPS_FILE
-from hypersigma.cubes.benchmarks import BenchmarkConfig, find_benchmark, read_benchmark
+from hypersigma.cubes.benchmarks import read_benchmark
+from hypersigma.cubes.description import BenchmarkConfig, find_benchmark
 from hypersigma.tables import figures
 from hypersigma.tables.figures import Shown
 from hypersigma.tables.results import (
