@@ -18,15 +18,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
-from sklearn.model_selection import GridSearchCV
-from sklearn.svm import SVC
-from torch import Tensor, nn
+from torch import Tensor
 
 from benchmarks import ablation
 from benchmarks.ablation import Cube
 from hypersigma.backbones.loading import load_encoder
+from hypersigma.classical.classifiers import Classify, fit_cnn, fit_svm
 from hypersigma.mae import spatial_mae, spectral_mae
 from hypersigma.metrics import classification_report, confusion_matrix
 from hypersigma.pretrain import init_blocks
@@ -36,8 +34,6 @@ SEEDS = range(10)
 LABELS = (5, 10)
 STEPS = 1500
 BLOCK, GUARD = 21, ablation.WINDOW // 2
-CNN_STEPS, CNN_RATE = 300, 1e-3
-SVM_GRID = {"C": [1, 10, 100, 1000], "gamma": ["scale", 0.0003, 0.001, 0.003, 0.01]}
 
 type Weights = dict[str, dict[str, Tensor]]
 type Places = np.ndarray
@@ -52,8 +48,10 @@ def main(data: str, out: str, steps: str = str(STEPS)) -> int:
     cube, label = ablation.salinas_a(Path(data))
     weights = pretrained(Path(data), int(steps), path.with_suffix(""))
     methods: dict[str, Callable[[Places, np.ndarray, int], Callable[[Places], np.ndarray]]] = {
-        "SVM (RBF), spectrum": lambda at, target, seed: svm(cube, at, target, seed),
-        "1-D CNN, spectrum": lambda at, target, seed: cnn(cube, at, target, seed),
+        "SVM (RBF), spectrum": lambda at, target, seed: by_spectrum(
+            fit_svm, cube, at, target, seed
+        ),
+        "1-D CNN, spectrum": lambda at, target, seed: by_spectrum(fit_cnn, cube, at, target, seed),
         "HyperSIGMA tiny, random start": lambda at, target, seed: tuned(
             cube, at, target, seed, None
         ),
@@ -155,34 +153,16 @@ def tuned(
     return lambda places: ablation.classes_of(model, cube, places)
 
 
-def svm(cube: Cube, at: Places, target: np.ndarray, seed: int) -> Callable[[Places], np.ndarray]:
-    """Fit a support vector machine; its width and penalty are chosen on the training labels."""
-    search = GridSearchCV(SVC(random_state=seed), SVM_GRID, cv=5)
-    search.fit(_spectra(cube, at), target)
-    return lambda places: np.asarray(search.predict(_spectra(cube, places)))
-
-
-def cnn(cube: Cube, at: Places, target: np.ndarray, seed: int) -> Callable[[Places], np.ndarray]:
-    """Train a small 1-D CNN on spectra; after Hu et al. 2015, doi:10.1155/2015/258619."""
-    torch.manual_seed(seed)
-    x, wanted = torch.from_numpy(_spectra(cube, at))[:, None], torch.from_numpy(target).long()
-    model = nn.Sequential(
-        nn.Conv1d(1, 20, 11), nn.Tanh(), nn.MaxPool1d(3), nn.Flatten(),
-        nn.Linear(20 * ((len(cube.x) - 10) // 3), 100), nn.Tanh(),
-        nn.Linear(100, int(target.max()) + 1),
-    )  # fmt: skip
-    optimizer = torch.optim.AdamW(model.parameters(), CNN_RATE)
-    for _ in range(CNN_STEPS):
-        optimizer.zero_grad()
-        F.cross_entropy(model(x), wanted).backward()
-        optimizer.step()
-
-    def classify(places: Places) -> np.ndarray:
-        with torch.inference_mode():
-            found = model(torch.from_numpy(_spectra(cube, places))[:, None]).argmax(1)
-        return found.numpy()
-
-    return classify
+def by_spectrum(
+    fit: Callable[[np.ndarray, np.ndarray, int], Classify],
+    cube: Cube,
+    at: Places,
+    target: np.ndarray,
+    seed: int,
+) -> Callable[[Places], np.ndarray]:
+    """Fit a classifier of spectra; return what classifies places."""
+    classify = fit(_spectra(cube, at), target, seed)
+    return lambda places: classify(_spectra(cube, places))
 
 
 def _spectra(cube: Cube, places: Places) -> np.ndarray:

@@ -22,7 +22,7 @@ app = typer.Typer(
 )  # fmt: skip
 
 bench = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
-app.add_typer(bench, name="bench", help="Measure, for a config, what this machine can do.")
+app.add_typer(bench, name="bench", help="Measure the data's pace, or tasks by several seeds.")
 
 Config = Annotated[
     Path, typer.Argument(help="A YAML file, or the name of a shipped one: pretrain/demo_spatial.")
@@ -204,6 +204,24 @@ def bench_data(config: Config, overrides: Overrides = None, as_json: Json = Fals
         from hypersigma import bench as command
 
         return command.bench_data(configs.load(command.BenchDataConfig, config, overrides or ()))
+
+    _report(work, as_json=as_json)
+
+
+@bench.command(
+    "tasks", epilog="Example: hypersigma-train bench tasks bench/tasks_demo out=tables processes=2"
+)
+def bench_tasks(config: Config, overrides: Overrides = None, as_json: Json = False) -> None:
+    """Measure tasks by models and classical methods, over seeds: tables, figures, a page.
+
+    What has been measured before is not measured again: the same command goes on.
+    """
+
+    def work() -> dict[str, Any]:
+        from hypersigma.tables.config import TablesConfig
+        from hypersigma.tables.runner import bench_tasks as command
+
+        return command(configs.load(TablesConfig, config, overrides or ()))
 
     _report(work, as_json=as_json)
 

@@ -110,6 +110,22 @@ def test_splits(tmp_path, kept):
     assert json.loads((tmp_path / "certificate.json").read_text())["passed"]
 
 
+def test_each_scene_is_named():
+    text = (ROOT / "docs/benchmark.md").read_text()
+    names = {path.stem for path in (ROOT / "configs/data").glob("*.yaml")}
+    assert names
+    assert {name for name in names if f"`{name}`" not in text} == set()
+
+
+@pytest.mark.slow
+def test_benchmark(tmp_path):
+    commands = run_page(ROOT / "docs/benchmark.md", tmp_path)
+    assert len(commands) == 2
+    text = (tmp_path / "tables/results.md").read_text()
+    assert all(f"| {name} |" in text for name in ("svm", "cnn_1d", "HyperSIGMA tiny spatial"))
+    assert len(list((tmp_path / "tables/cells").iterdir())) == 6
+
+
 @pytest.mark.soak
 def test_train(tmp_path):
     """Of the page's commands those that need no model of a whole demo."""

@@ -8,6 +8,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg.blas import dsyrk
+from scipy.linalg.lapack import dposv
 
 type Numbers = NDArray[np.floating]
 
@@ -38,10 +40,14 @@ def local_rx(cube_CHW: Numbers, *, inner: int = 5, outer: int = 21) -> NDArray[n
         outer: Side of the window that the background is taken from, odd.
 
     Raises:
-        ValueError: Windows that are not odd, or not one in the other, or larger than the image.
+        ValueError: Windows that are not odd, or not one in the other, or larger than the image,
+            or values that are not finite.
 
     Source: Kwon, Der & Nasrabadi 2003, doi:10.1117/1.1620977 (dual window).
     """
+    centred_CN = _pixels(cube_CHW)
+    # Sums of products keep their digits where the mean is taken off first.
+    centred_CN = centred_CN - centred_CN.mean(1, keepdims=True)
     _, height, width = cube_CHW.shape
     if not (inner % 2 and outer % 2 and 1 <= inner < outer):
         raise ValueError(f"expected odd windows, inner < outer, got {inner=} {outer=}")
@@ -49,21 +55,47 @@ def local_rx(cube_CHW: Numbers, *, inner: int = 5, outer: int = 21) -> NDArray[n
     if reach >= min(height, width):
         raise ValueError(f"expected an outer window of less than the image's two sides, "
                          f"{height} x {width}, got {outer}")  # fmt: skip
-    padded = np.pad(np.asarray(cube_CHW, np.float64), [(0, 0), *[(reach, reach)] * 2], "reflect")
-    ring = np.ones((outer, outer), bool)
-    hole = slice(reach - inner // 2, reach + inner // 2 + 1)
-    ring[hole, hole] = False
+    image_WHC = centred_CN.reshape(cube_CHW.shape).transpose(2, 1, 0)
+    padded_WHC = np.ascontiguousarray(np.pad(image_WHC, [*[(reach, reach)] * 2, (0, 0)], "reflect"))
+    # Of rings that stand still: what differs from them is unlike, but not beyond all numbers.
+    least = RIDGE * float(centred_CN.var()) * (outer**2 - inner**2)
     score = np.empty((height, width))
     for row in range(height):
-        for column in range(width):
-            window = padded[:, row : row + outer, column : column + outer]
-            around = window[:, ring]
-            mean = around.mean(1)
-            around = around - mean[:, None]
-            spread = _ridged(around @ around.T / around.shape[1], LOCAL_RIDGE)
-            away = window[:, reach, reach] - mean
-            score[row, column] = away @ cho_solve(cho_factor(spread), away)
+        score[row] = _ring_distances(padded_WHC[:, row : row + outer], inner, least)
     return score
+
+
+def _ring_distances(strip_WSC: Numbers, inner: int, least: float) -> list[float]:
+    """Return how unlike its ring each pixel is that has a whole window in a strip of rows.
+
+    At least `least` is added to each band's variance times pixels.
+
+    The window's products of bands are kept while it moves, a column added and one taken off; of
+    the symmetric matrices only the upper half is made.
+    """
+    _, outer, bands = strip_WSC.shape
+    border, middle, count = (outer - inner) // 2, outer // 2, outer**2 - inner**2
+    power_CC = dsyrk(1.0, strip_WSC[:outer].reshape(-1, bands).T)
+    total_C = strip_WSC[:outer].sum((0, 1))
+    diagonal, found = np.arange(bands), []
+    for left in range(len(strip_WSC) - outer + 1):
+        if left:
+            old_SC, new_SC = strip_WSC[left - 1], strip_WSC[left + outer - 1]
+            power_CC = dsyrk(1.0, new_SC.T, beta=1.0, c=power_CC, overwrite_c=True)
+            power_CC = dsyrk(-1.0, old_SC.T, beta=1.0, c=power_CC, overwrite_c=True)
+            total_C = total_C + new_SC.sum(0) - old_SC.sum(0)
+        hole_NC = strip_WSC[left + border : left + border + inner, border : border + inner].reshape(
+            -1, bands
+        )
+        mean_C = (total_C - hole_NC.sum(0)) / count
+        less_CN = np.vstack((hole_NC, np.sqrt(count) * mean_C)).T
+        spread_CC = dsyrk(-1.0, less_CN, beta=1.0, c=power_CC)
+        spread_CC[diagonal, diagonal] += max(LOCAL_RIDGE * np.trace(spread_CC) / bands, least)
+        away_C = strip_WSC[left + middle, middle] - mean_C
+        _, solved_C, fault = dposv(spread_CC, away_C, overwrite_a=True)
+        # A fault: the whole image stands still.
+        found.append(0.0 if fault else count * float(away_C @ solved_C))
+    return found
 
 
 def sam(cube_CHW: Numbers, target_C: Numbers) -> NDArray[np.float64]:

@@ -6,93 +6,21 @@ where to get them, and what has surprised people. Everything is checked before a
 
 import dataclasses
 import hashlib
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pydantic.dataclasses
 from numpy.typing import NDArray
-from pydantic import ConfigDict, PositiveFloat, PositiveInt
 
 import configs
 from hypersigma.cubes.cube import Cube, check_bands
+from hypersigma.cubes.description import BenchmarkConfig, FileConfig, band_rows, find_benchmark
 from hypersigma.cubes.readers import read_array, read_cube
+from hypersigma.cubes.stored import StoredConfig, read_labels, read_stored
 from hypersigma.cubes.synthetic import SyntheticConfig, make
 
 type Numbers = NDArray[np.floating[Any]]
-
-
-@pydantic.dataclasses.dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class FileConfig:
-    """An array in a file."""
-
-    file: str
-    """Below the folder of public files; its name alone will do there, too."""
-    key: str | None = None
-    """Of the array; null: the only one that can be it."""
-    axes: str | None = None
-    """Order of its axes, see `hypersigma.cubes.axes`; null: as usual for the kind of file."""
-    sides: tuple[int, int] | None = None
-    """Rows and columns, where the pixels lie in one axis."""
-    sha256: str | None = None
-    """Of the file; null: not known to us."""
-    wavelength: str | None = None
-    """Key of the band centres in the same file."""
-    crop: tuple[int, int, int, int] | None = None
-    """First row, first column, rows and columns that are taken: maps with a border."""
-
-
-@pydantic.dataclasses.dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class EvenConfig:
-    """Band centres at even steps: near the sensor's own, for files that do not tell them."""
-
-    first: PositiveFloat
-    """[nm]"""
-    last: PositiveFloat
-    """[nm]"""
-    count: PositiveInt
-    """Bands of the sensor."""
-    absent: tuple[tuple[int, int], ...] = ()
-    """First and last of the sensor's bands, from 1, that the file does not have."""
-
-    def centres(self) -> NDArray[np.float64]:
-        """Return the centres of the bands that are there [nm]."""
-        return np.delete(np.linspace(self.first, self.last, self.count), _rows(self.absent))
-
-
-@pydantic.dataclasses.dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class BenchmarkConfig:
-    """What `configs/data/NAME.yaml` says of a scene."""
-
-    title: str
-    task: str
-    """What it is mostly used for."""
-    where: str
-    """Where to get the files."""
-    cite: str | None = None
-    cube: FileConfig | None = None
-    other: FileConfig | None = None
-    """The second date."""
-    labels: FileConfig | None = None
-    values: tuple[int, ...] | None = None
-    """What the file of labels says for class 1, 2, ...; all else is 0; null: as stored."""
-    classes: tuple[str, ...] = ()
-    endmembers: FileConfig | None = None
-    """Bands x endmembers, unless `axes` says `EC`."""
-    abundances: FileConfig | None = None
-    """Endmembers, rows, columns, unless `axes` says otherwise."""
-    scale: PositiveFloat = 1.0
-    """Stored number of a physical 1."""
-    wavelengths: EvenConfig | None = None
-    """Of the bands, where the file does not tell them."""
-    leave_out: tuple[tuple[int, int], ...] = ()
-    """First and last band, from 1 as stored, that are left out."""
-    traps: tuple[str, ...] = ()
-    """What has surprised people."""
-    synthetic: SyntheticConfig | None = None
-    """Made, not read."""
 
 
 @dataclass(frozen=True)
@@ -125,12 +53,14 @@ def read_benchmark(name: str | Path, root: Path | str = ".") -> Benchmark:
         FileNotFoundError: A file is missing; says where to get it.
         ValueError: A file is another one, or what it holds does not fit the cube.
     """
-    path, stem = _find(name)
+    path, stem = find_benchmark(name)
     config = configs.load(BenchmarkConfig, path)
     if config.synthetic is not None:
         return _made(stem, config, config.synthetic)
+    if config.stored is not None:
+        return _of_ours(stem, config, config.stored)
     if config.cube is None:
-        raise configs.ConfigError(f"{path}: expected cube: or synthetic:, got neither")
+        raise configs.ConfigError(f"{path}: expected cube:, stored: or synthetic:, got none")
     cube = _cube(config.cube, config, Path(root))
     found = Benchmark(
         name=stem,
@@ -209,14 +139,6 @@ def _check_labels(found: Benchmark, labels_HW: NDArray[np.int64]) -> None:
         )
 
 
-def _find(name: str | Path) -> tuple[Path, str]:
-    """Return the YAML file of a name, and the name of a YAML file."""
-    path = Path(name)
-    if path.suffix not in (".yaml", ".yml"):
-        path = configs.find(f"data/{name}")
-    return path, path.stem
-
-
 def _cube(file: FileConfig, config: BenchmarkConfig, root: Path) -> Cube:
     path, digest = _checked(file, config, root)
     cube = read_cube(
@@ -238,12 +160,7 @@ def _cube(file: FileConfig, config: BenchmarkConfig, root: Path) -> Cube:
             cube, x_HWC=_cropped(cube.x_HWC, file.crop),
             valid_HW=_cropped(cube.valid_HW, file.crop), transform=None,
         )  # fmt: skip
-    return cube.without_bands(_rows(config.leave_out)) if config.leave_out else cube
-
-
-def _rows(ranges: Iterable[tuple[int, int]]) -> list[int]:
-    """Return the places from 0 of bands in ranges from 1."""
-    return [band - 1 for first, last in ranges for band in range(first, last + 1)]
+    return cube.without_bands(band_rows(config.leave_out)) if config.leave_out else cube
 
 
 def _labels(file: FileConfig, config: BenchmarkConfig, root: Path) -> NDArray[np.int64]:
@@ -291,6 +208,19 @@ def _checked(file: FileConfig, config: BenchmarkConfig, root: Path) -> tuple[Pat
             f"{digest}; fetch it again, or write a YAML of your own if it is another one"
         )
     return path, digest
+
+
+def _of_ours(name: str, config: BenchmarkConfig, stored: StoredConfig) -> Benchmark:
+    cube = read_stored(stored)
+    labels_HW, names = read_labels(stored, cube)
+    if config.leave_out:
+        cube = cube.without_bands(band_rows(config.leave_out))
+    found = Benchmark(
+        name=name, task=config.task, cube=cube, classes=names or config.classes,
+        labels_HW=labels_HW if stored.labels is not None else None,
+    )  # fmt: skip
+    check(found)
+    return found
 
 
 def _made(name: str, config: BenchmarkConfig, made: SyntheticConfig) -> Benchmark:

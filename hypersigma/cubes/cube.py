@@ -39,7 +39,9 @@ class Cube:
         """How many bands there are."""
         return int(self.x_HWC.shape[2])
 
-    def physical_CHW(self, dtype: type[np.floating] = np.float32) -> NDArray[Any]:
+    def physical_CHW(  # noqa: N802  # shape letters
+        self, dtype: type[np.floating] = np.float32
+    ) -> NDArray[Any]:
         """Return the image (C, H, W) in physical units; pixels without a measurement are 0."""
         x_HWC = np.where(self.valid_HW[:, :, None], self.x_HWC, 0).astype(dtype) / dtype(self.scale)
         return np.ascontiguousarray(x_HWC.transpose(2, 0, 1))

@@ -20,6 +20,8 @@ type Numbers = NDArray[np.floating[Any]]
 RANGE_NM = (400.0, 2500.0)
 FEATURES = 8
 """Absorptions and slopes of a spectrum."""
+CHANGE = 1.0
+"""Sum of the differences of shares from which ground is called changed; at most 2."""
 PATCH = 6.0
 """Pixels over which the ground changes."""
 
@@ -70,7 +72,7 @@ def make(config: SyntheticConfig) -> Scene:
         later_EHW = np.where(changed_HW, np.roll(shares_EHW, 1, axis=0), shares_EHW)
         other = _seen(ends_CE, later_EHW, config, rng)
         # What is as before by chance has not changed.
-        moved_HW = np.abs(later_EHW - shares_EHW).sum(0) > 0.3
+        moved_HW = np.abs(later_EHW - shares_EHW).sum(0) > CHANGE
         labels_HW = np.where(changed_HW & moved_HW, 2, np.where(changed_HW, 0, 1))
     if config.kind == "target":
         names, target = ("target",), target_C

@@ -38,6 +38,15 @@ def test_local_rx_is_the_same_of_the_ring_around():
     assert found[7, 6] == pytest.approx(wanted)
 
 
+def test_a_pixel_on_still_ground_is_unlike_it():
+    cube = np.full((6, 14, 15), 3.0)
+    assert not local_rx(cube, inner=3, outer=9).any()
+    cube[:, 7, 6] += np.arange(6)
+    found = local_rx(cube, inner=3, outer=9)
+    assert np.isfinite(found).all()
+    assert np.unravel_index(found.argmax(), found.shape) == (7, 6)
+
+
 def test_cem_lets_the_target_through_and_least_of_all_else():
     cube, target = image(), np.arange(6.0)
     x = pixels(cube)

@@ -8,7 +8,8 @@ import yaml
 
 import configs
 from configs import ConfigError
-from hypersigma.cubes.benchmarks import BenchmarkConfig, check, read_benchmark
+from hypersigma.cubes.benchmarks import check, read_benchmark
+from hypersigma.cubes.description import BenchmarkConfig
 from tests.hypersigma.classical.real import DATA
 
 NAMES = sorted(path.stem for path in (configs.CONFIG_DIR / "data").glob("*.yaml"))
@@ -59,7 +60,7 @@ def test_each_made_scene_is_made_again(name):
 
 def test_a_made_change_is_where_the_truth_says():
     found = read_benchmark("synthetic_change")
-    away = np.abs(found.cube.physical_CHW() - found.other.physical()).mean(0)
+    away = np.abs(found.cube.physical_CHW() - found.other.physical_CHW()).mean(0)
     assert away[found.labels_HW == 2].mean() > 2 * away[found.labels_HW == 1].mean()
 
 
@@ -100,7 +101,7 @@ def test_another_file_is_refused(scene, tmp_path):
         scene(cube={"file": "cube.mat", "sha256": "0" * 64})
     with pytest.raises(FileNotFoundError, match="A scene, found none; get it: from the shelf"):
         scene(cube={"file": "other.mat"})
-    with pytest.raises(ConfigError, match="expected cube: or synthetic:"):
+    with pytest.raises(ConfigError, match="expected cube:, stored: or synthetic:"):
         scene(cube=None)
     with pytest.raises(ConfigError, match=r"did you mean 'data/salinas_a'"):
         read_benchmark("salinasa")

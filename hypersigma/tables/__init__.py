@@ -1,0 +1,1 @@
+"""Tasks x models and classical methods x seeds, run in parallel, into tables and a page."""

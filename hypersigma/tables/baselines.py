@@ -1,0 +1,33 @@
+"""Classical methods of every task, given exactly what the task's model is given."""
+
+import dataclasses
+
+from hypersigma.classical.methods import METHODS
+from hypersigma.cubes.benchmarks import Benchmark
+from hypersigma.cubes.splits import Split
+from hypersigma.tasks import target_detection
+from hypersigma.tasks.task import Maps, TaskConfig
+
+SEEDLESS = frozenset({"rx", "local_rx"})
+"""What comes out does not depend on the seed."""
+
+
+def baselines(task: str) -> tuple[str, ...]:
+    """Return the names of a task's classical methods."""
+    return tuple(METHODS.get(task, {}))
+
+
+def baseline_maps(name: str, config: TaskConfig, benchmark: Benchmark, split: Split | None) -> Maps:
+    """Return what a classical method says of a scene.
+
+    Args:
+        name: Of the method, one of `baselines`.
+        config: Of the task: where a target comes from, what noise is added, the seed.
+        benchmark: The scene.
+        split: Of its labels, as the task's model has it.
+    """
+    if config.task == "target_detection":
+        options = target_detection.options_of(config)
+        target_C, _ = target_detection.target_of(benchmark, options.target, config.split.seed)
+        benchmark = dataclasses.replace(benchmark, target_C=target_C.numpy())
+    return METHODS[config.task][name](benchmark, split, config.train.seed)
