@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from hypersigma.cubes.benchmarks import Benchmark
-from hypersigma.maps import COLOURS
+from hypersigma.mapping.colours import COLOURS
 from hypersigma.metrics.unmixing import matched
 from hypersigma.report_figures import LOOK
 from storage.html import data_uri
