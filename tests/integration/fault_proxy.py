@@ -102,7 +102,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self._reset()
         return self._answer(status, headers, answer, cut=fault == "truncate")
 
-    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = handle_one  # noqa: N815
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = handle_one
 
     def _hand_on(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
         upstream = http.client.HTTPConnection(self.server.upstream, timeout=60)

@@ -1,0 +1,34 @@
+import numpy as np
+import pytest
+
+from hypersigma.cubes.cube import check_bands, new_cube
+
+
+def test_what_is_not_measured_is_not_valid():
+    x = np.ones((4, 5, 6))
+    x[0, 0, 2], x[1, 1], x[:, :, 5] = np.nan, 0, np.nan
+    cube = new_cube(x, wavelength=np.arange(400, 460, 10.0), scale=4.0)
+    assert np.argwhere(~cube.valid_HW).tolist() == [[0, 0], [1, 1]]
+    with pytest.raises(
+        ValueError, match=r"6 bands, got none in 1 of them; say leave_out: \[\[6, 6\]\]"
+    ):
+        check_bands(cube)
+    kept = cube.without_bands([5])
+    check_bands(kept)
+    assert kept.wavelength.tolist() == [400, 410, 420, 430, 440]
+    assert kept.source["bands_left_out"] == [5]
+    image = kept.physical_CHW()
+    assert (image.shape, image.dtype) == ((5, 4, 5), np.float32)
+    assert image[:, 0, 0].tolist() == [0] * 5
+    assert image[0, 2, 2] == 0.25
+
+
+def test_what_is_no_cube_is_refused():
+    with pytest.raises(ValueError, match="each of 6 bands, got 5"):
+        new_cube(np.ones((4, 5, 6)), wavelength=np.ones(5))
+    with pytest.raises(ValueError, match=r"rows, columns, bands\), got float64 \(4, 5\)"):
+        new_cube(np.ones((4, 5)))
+    with pytest.raises(ValueError, match=r"0\.\.5 to leave out, got \[6\]"):
+        new_cube(np.ones((4, 5, 6))).without_bands([6])
+    with pytest.raises(ValueError, match="got none of 20"):
+        check_bands(new_cube(np.zeros((4, 5, 6))))
