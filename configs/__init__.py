@@ -33,6 +33,15 @@ def load[T](schema: type[T], path: Path | str, overrides: Sequence[str] = ()) ->
         ConfigError: No such file, no valid YAML, an unknown key, a wrong type or a missing value;
             names the file, the key and the nearest known key.
     """
+    return check(schema, read(path, overrides), where=str(find(path)))
+
+
+def read(path: Path | str, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Read `path` as plain data and apply the overrides; see `load`.
+
+    Raises:
+        ConfigError: No such file, no valid YAML, no mapping, or a malformed override.
+    """
     file = find(path)
     try:
         raw = yaml.safe_load(file.read_text(encoding="utf-8"))
@@ -43,7 +52,7 @@ def load[T](schema: type[T], path: Path | str, overrides: Sequence[str] = ()) ->
         raise ConfigError(f"{file}: expected a mapping of keys, got {type(raw).__name__}")
     for override in overrides:
         _apply(raw, override)
-    return check(schema, raw, where=str(file))
+    return raw
 
 
 def find(path: Path | str) -> Path:

@@ -57,9 +57,19 @@ def pretrain(
 def finetune(
     config: Config, overrides: Overrides = None, dry_run: Dry = False, as_json: Json = False
 ) -> None:
-    """Fine-tune a classifier of labelled pixels, from pretrained encoders or from scratch."""
+    """Fine-tune from pretrained encoders or from scratch.
+
+    A config with `task` trains that task on a cube; one with `shards` a classifier of labelled
+    pixels of a data set.
+    """
 
     def work() -> dict[str, Any]:
+        if "task" in configs.read(config, overrides or ()):
+            from hypersigma import cubefit
+            from hypersigma.tasks.task import TaskConfig
+
+            task = configs.load(TaskConfig, config, overrides or ())
+            return cubefit.fit_task(task, dry=dry_run)
         from hypersigma import finetune as command
 
         loaded = configs.load(command.FinetuneConfig, config, overrides or ())
@@ -72,9 +82,16 @@ def finetune(
     epilog="Example: hypersigma-train evaluate evaluate/demo checkpoint=demo/runs/finetune_both"
 )
 def evaluate(config: Config, overrides: Overrides = None, as_json: Json = False) -> None:
-    """Measure a fine-tuned classifier on held-out pixels, beside classical controls."""
+    """Measure a fine-tuned model on held-out pixels; a classifier also beside classical controls.
+
+    Of a run of a task on a cube the config needs `checkpoint` alone.
+    """
 
     def work() -> dict[str, Any]:
+        if _of_cube(config, overrides):
+            from hypersigma import cubefit
+
+            return cubefit.evaluate_task(configs.load(cubefit.UseConfig, config, overrides or ()))
         from hypersigma import evaluate as command
 
         return command.evaluate(configs.load(command.EvaluateConfig, config, overrides or ()))
@@ -86,9 +103,16 @@ def evaluate(config: Config, overrides: Overrides = None, as_json: Json = False)
     epilog="Example: hypersigma-train predict predict/demo scene_id=EO1H2000342003126110KF_1T"
 )
 def predict(config: Config, overrides: Overrides = None, as_json: Json = False) -> None:
-    """Classify a whole scene of a store into a GeoTIFF and a PNG."""
+    """Classify a whole scene of a store into a GeoTIFF and a PNG, or map a cube.
+
+    Of a run of a task on a cube the config needs `checkpoint`, and `data` for another cube.
+    """
 
     def work() -> dict[str, Any]:
+        if _of_cube(config, overrides):
+            from hypersigma import cubefit
+
+            return cubefit.predict_task(configs.load(cubefit.UseConfig, config, overrides or ()))
         from hypersigma import maps as command
 
         return command.predict(configs.load(command.PredictConfig, config, overrides or ()))
@@ -177,6 +201,15 @@ def bench_data(config: Config, overrides: Overrides = None, as_json: Json = Fals
         return command.bench_data(configs.load(command.BenchDataConfig, config, overrides or ()))
 
     _report(work, as_json=as_json)
+
+
+def _of_cube(config: Path, overrides: list[str] | None) -> bool:
+    """Say whether the checkpoint that a config names is of a task on a cube."""
+    from hypersigma import checkpoint
+
+    raw = configs.read(config, overrides or ())
+    named = raw.get("checkpoint")
+    return isinstance(named, str) and "facts" in checkpoint.find(Path(named)).state
 
 
 def _report(work: Callable[[], dict[str, Any]], *, as_json: bool) -> None:

@@ -2,18 +2,19 @@
 
 import dataclasses
 import logging
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pydantic.dataclasses
 from pydantic import ConfigDict
+from torch import nn
 
 from hypersigma import checkpoint, inputs
 from hypersigma.backbones.loading import load_encoder
 from hypersigma.checkpoint import Checkpoint
 from hypersigma.inputs import SensorInput
 from hypersigma.runfolder import TrainError
-from hypersigma.tasks.classification import PatchClassifier
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ class Pretrained:
 
 
 def load_pretrained(
-    model: PatchClassifier, pretrained: Pretrained, contract: SensorInput
+    model: nn.Module, pretrained: Pretrained, contract: SensorInput
 ) -> dict[str, Any]:
     """Fill the encoders and return, by encoder, where from and what became of its keys.
 
@@ -38,7 +39,7 @@ def load_pretrained(
     the report says how.
 
     Args:
-        model: Changed in place.
+        model: A trunk, which has `spatial` and `spectral`; changed in place.
         pretrained: What to fill it from.
         contract: Of the data that the model will see.
 
@@ -48,6 +49,38 @@ def load_pretrained(
         SchemaError: It saw inputs of other units or scale.
         CheckpointError: There is no whole checkpoint.
     """
+    return _filled(
+        model, pretrained, contract.centres,
+        lambda found, kind: _fitting_contracts(found, kind, contract),
+    )  # fmt: skip
+
+
+def load_for_bands(
+    model: nn.Module, pretrained: Pretrained, wavelengths: Sequence[float]
+) -> dict[str, Any]:
+    """Fill the encoders for a cube, whose values are standardised by its own training pixels.
+
+    So its units do not matter. The bands are adapted to by wavelength, by order if there is none.
+
+    Args:
+        model: A trunk; changed in place.
+        pretrained: What to fill it from.
+        wavelengths: Band centres [nm] of the cube; empty if they are not known.
+
+    Raises:
+        TrainError: As `load_pretrained`.
+        CheckpointError: There is no whole checkpoint.
+    """
+    return _filled(model, pretrained, wavelengths, _standardized_contracts)
+
+
+def _filled(
+    model: nn.Module,
+    pretrained: Pretrained,
+    bands: Sequence[float],
+    contracts: Callable[[Checkpoint, str], dict[str, SensorInput]],
+) -> dict[str, Any]:
+    """Fill the encoders that are named; `contracts` says which sensors one saw, or refuses it."""
     reports: dict[str, Any] = {}
     for kind in ("spatial", "spectral"):
         path, encoder = getattr(pretrained, kind), getattr(model, kind)
@@ -57,13 +90,13 @@ def load_pretrained(
             other = "spectral" if kind == "spatial" else "spatial"
             raise TrainError(f"pretrained.{kind} is given, but mode {other} has no such encoder")
         found = checkpoint.find(path)
-        seen = _fitting_contracts(found, kind, contract)
+        seen = contracts(found, kind)
         try:
             report = load_encoder(
                 encoder,
                 found.weights(),
                 seen=[one for known in seen.values() for one in known.wavelengths],
-                bands=contract.centres,
+                bands=bands,
             )
         except ValueError as error:
             raise TrainError(f"pretrained.{kind}: {found.folder}: {error}") from error
@@ -81,17 +114,11 @@ def _fitting_contracts(
 ) -> dict[str, SensorInput]:
     """Return the contracts of the sensors that an encoder saw, if it can see these data."""
     where = f"pretrained.{kind}: {found.folder}"
-    config = found.state["config"]
-    made = config.get("kind")
-    if made != kind:
+    standardized = _of_kind(found, kind)["standardize"]
+    if standardized != contract.standardized:
         raise TrainError(
-            f"{where} is a checkpoint of kind {made!r}; "
-            "`hypersigma-train export --what encoder` takes the encoder out of a classifier"
-        )
-    if config["standardize"] != contract.standardized:
-        raise TrainError(
-            f"{where} saw inputs with standardize: {config['standardize']}; "
-            f"set standardize: {config['standardize']} here too"
+            f"{where} saw inputs with standardize: {standardized}; "
+            f"set standardize: {standardized} here too"
         )
     seen = inputs.from_json(found.state["spectral"])
     known = seen.get(contract.sensor)
@@ -105,3 +132,25 @@ def _fitting_contracts(
         logger.warning("%s has seen %s, not %s", where, sorted(seen), contract.sensor)
     inputs.check_scale(contract.scale, contract.units, known, where=where)
     return seen
+
+
+def _standardized_contracts(found: Checkpoint, kind: str) -> dict[str, SensorInput]:
+    """Return the contracts of the sensors that an encoder saw, standardised."""
+    if not _of_kind(found, kind)["standardize"]:
+        raise TrainError(
+            f"pretrained.{kind}: {found.folder} saw inputs with standardize: false, and tasks on "
+            "cubes standardise; pretrain with standardize: true"
+        )
+    return inputs.from_json(found.state["spectral"])
+
+
+def _of_kind(found: Checkpoint, kind: str) -> dict[str, Any]:
+    """Return the config of a checkpoint that holds an encoder of a kind."""
+    config: dict[str, Any] = found.state["config"]
+    made = config.get("kind")
+    if made != kind:
+        raise TrainError(
+            f"pretrained.{kind}: {found.folder} is a checkpoint of kind {made!r}; "
+            "`hypersigma-train export --what encoder` takes the encoder out of a classifier"
+        )
+    return config

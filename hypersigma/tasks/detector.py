@@ -1,0 +1,105 @@
+"""What tells small targets, known or unknown, from a background that nobody has labelled.
+
+The network starts as a classical statistic (RX, or ACE for a known target) and learns a correction
+from targets that are put into the image: see `hypersigma.tasks.implants`.
+
+Shape letters: B batch, C bands, w window side, S statistics.
+"""
+
+import pydantic.dataclasses
+import torch
+import torch.nn.functional as F
+from pydantic import ConfigDict, NonNegativeInt, PositiveInt
+from torch import Tensor, nn
+
+from hypersigma.cubes.preprocess import Standardize
+from hypersigma.tasks.dense import FEATURES, DenseTrunk, dense_encoders
+from hypersigma.tasks.task import Facts, TaskConfig, positions_nm
+from hypersigma.tasks.trunk import REDUCED
+from hypersigma.tasks.whitening import Whiten
+
+EPS = 1e-6
+
+
+@pydantic.dataclasses.dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class DetectorOptions:
+    """What `options` of a detection may have."""
+
+    window: PositiveInt = 32
+    """Side of the windows that the model sees [pixel]; whole patches."""
+    overlap: NonNegativeInt = 16
+    """Pixels that neighbouring windows share when a whole cube is looked at."""
+    implants: PositiveInt = 6
+    """Targets that are put into a window while training, at most."""
+    side: PositiveInt = 5
+    """Side of these [pixel], at most."""
+
+
+class Detector(DenseTrunk):
+    """Score of every pixel, (B, C, w, w) as in the cube -> logits (B, 1, w, w).
+
+    Args:
+        facts: Bands and wavelengths.
+        config: Encoders and patches.
+        options: Windows.
+        known: Whether the target's spectrum is known, `target_C`.
+    """
+
+    def __init__(
+        self, facts: Facts, config: TaskConfig, options: DetectorOptions, *, known: bool
+    ) -> None:
+        spatial, spectral = dense_encoders(
+            config.mode, config.size, bands=facts.bands, window=options.window,
+            patch_size=config.patch_size, ssa=config.ssa, recompute=config.train.recompute,
+        )  # fmt: skip
+        super().__init__(facts.bands, config.patch_size, spatial=spatial, spectral=spectral)
+        self.inputs, self.whiten = Standardize(facts.bands), Whiten(facts.bands)
+        self.wavelength: Tensor
+        self.target_C: Tensor | None
+        self.register_buffer("wavelength", positions_nm(facts), persistent=False)
+        self.register_buffer("target_C", torch.zeros(facts.bands) if known else None)
+        statistics = 3 if known else 1
+        self.whitened = nn.Sequential(
+            nn.Conv2d(facts.bands, REDUCED, 1), nn.GELU(), nn.Conv2d(REDUCED, REDUCED, 1)
+        )
+        self.base = nn.Conv2d(statistics, 1, 1)
+        self.head = nn.Sequential(
+            nn.Conv2d(FEATURES + REDUCED + statistics, REDUCED, 1), nn.GELU(),
+            nn.Conv2d(REDUCED, 1, 1),
+        )  # fmt: skip
+        self._start_as_statistic()
+
+    def _start_as_statistic(self) -> None:
+        """Let the first of the statistics alone be the score before training."""
+        with torch.no_grad():
+            for parameter in (*self.head[-1].parameters(), *self.base.parameters()):
+                parameter.zero_()
+            self.base.weight[:, 0] = 1.0
+
+    def forward(self, x_BCww: Tensor) -> Tensor:
+        z_BCww = self.whiten(x_BCww)
+        statistics = self.statistics(z_BCww)
+        parts = (self.features(self.inputs(x_BCww), self.wavelength), self.whitened(z_BCww))
+        return self.base(statistics) + self.head(torch.cat((*parts, statistics), 1))
+
+    def statistics(self, z_BCww: Tensor) -> Tensor:
+        """Return what classical detectors say of whitened spectra, (B, S, w, w).
+
+        Without a target log(1 + RX / C); with one ACE, the matched filter, and that.
+        """
+        power = z_BCww.square().mean(1, keepdim=True)
+        rx = power.log1p()
+        if self.target_C is None:
+            return rx
+        t_C = self.whiten.target(self.target_C)
+        along = torch.einsum("c,bchw->bhw", t_C, z_BCww)[:, None]
+        filtered = along / t_C.square().sum()
+        cosine = along / (t_C.norm() * (power * len(t_C)).sqrt()).clamp_min(EPS)
+        return torch.cat((cosine, filtered, rx), 1)
+
+    def loss(self, logits_B1ww: Tensor, target_Bww: Tensor) -> Tensor:
+        """Return the cross-entropy, targets and background weighing the same, a scalar."""
+        logits = logits_B1ww[:, 0]
+        hit, miss = target_Bww == 1, target_Bww == 0
+        each = F.binary_cross_entropy_with_logits(logits, hit.float(), reduction="none")
+        return (each * hit).sum() / hit.sum().clamp_min(1) + (each * miss).sum() / miss.sum()

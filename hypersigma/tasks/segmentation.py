@@ -1,0 +1,112 @@
+"""Semantic segmentation: the class of every pixel of a cube, from a few labelled ones.
+
+Shape letters: B batch, C bands, H W pixels, w window side, K classes.
+"""
+
+import numpy as np
+import pydantic.dataclasses
+import torch
+import torch.nn.functional as F
+from pydantic import ConfigDict, Field, NonNegativeInt
+from torch import Tensor, nn
+
+import configs
+from hypersigma.cubes.benchmarks import Benchmark
+from hypersigma.cubes.preprocess import Standardize, fit_standardize
+from hypersigma.cubes.splits import draw_split
+from hypersigma.metrics import classification_report, confusion_matrix
+from hypersigma.tasks.checks import image_of, labels_of
+from hypersigma.tasks.crops import Crops
+from hypersigma.tasks.dense import FEATURES, dense_encoders, jittered
+from hypersigma.tasks.labelled import PixelClassifier, WindowOptions, class_maps, prepared_labelled
+from hypersigma.tasks.smoothing import Smooth
+from hypersigma.tasks.task import Facts, Maps, Prepared, Task, TaskConfig, positions_nm
+
+
+@pydantic.dataclasses.dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class Options(WindowOptions):
+    """What `options` of a segmentation may have."""
+
+    context_dropout: float = Field(default=0.5, ge=0, lt=1)
+    """Share of the windows whose surroundings the head does not see while training: with a few
+    labels it would learn them by heart."""
+    reach: NonNegativeInt = 4
+    """Pixels to each side that a pixel's logits are smoothed over, see `Smooth`; 0: none."""
+
+
+class Segmentation(PixelClassifier):
+    """Class of every pixel of a window, (B, C, w, w) as in the cube -> logits (B, K, w, w).
+
+    Args:
+        facts: Bands, wavelengths and classes.
+        config: Encoders and patches.
+        options: Windows and regularisation.
+    """
+
+    def __init__(self, facts: Facts, config: TaskConfig, options: Options) -> None:
+        spatial, spectral = dense_encoders(
+            config.mode, config.size, bands=facts.bands, window=options.window,
+            patch_size=config.patch_size, ssa=config.ssa, recompute=config.train.recompute,
+        )  # fmt: skip
+        super().__init__(facts.bands, config.patch_size, spatial=spatial, spectral=spectral)
+        self.inputs = Standardize(facts.bands)
+        self.wavelength: Tensor
+        self.register_buffer("wavelength", positions_nm(facts), persistent=False)
+        self.noise = options.noise
+        self.context_dropout = options.context_dropout
+        self.head = nn.Conv2d(FEATURES, len(facts.classes), 1)
+        self.smooth = Smooth(FEATURES, options.reach) if options.reach else None
+
+    def forward(self, x_BCww: Tensor) -> Tensor:
+        x_BCww = self.inputs(x_BCww)
+        if self.training and self.noise:
+            x_BCww = jittered(x_BCww, self.noise)
+        own, context = self.features(x_BCww, self.wavelength).chunk(2, 1)
+        seen_B111 = F.dropout(context.new_ones(len(context), 1, 1, 1), self.context_dropout,
+                              self.training)  # fmt: skip
+        features = torch.cat((own, seen_B111 * context), 1)
+        logits = self.head(features)
+        return logits if self.smooth is None else self.smooth(logits, features)
+
+
+def build(config: TaskConfig, facts: Facts) -> Segmentation:
+    """Return the model of a config, untrained."""
+    return Segmentation(facts, config, options_of(config))
+
+
+def prepare(config: TaskConfig, benchmark: Benchmark) -> Prepared[Crops]:
+    """Return what trains and measures a segmentation of a benchmark.
+
+    Raises:
+        ValueError: The labels do not fit the cube, or are of one class only.
+    """
+    labels_HW = labels_of(benchmark)
+    split = draw_split(labels_HW, config.split)
+    image_CHW = image_of(benchmark.cube)
+    facts = Facts.of(benchmark.cube, tuple(benchmark.classes))
+    model = build(config, facts)
+    model.inputs = fit_standardize(image_CHW[:, torch.from_numpy(split.train_HW)].T)
+    return prepared_labelled(
+        config, options_of(config), model, image_CHW, labels_HW, split, facts,
+        lambda found, true: numbers(found, true, len(facts.classes)),
+    )  # fmt: skip
+
+
+def maps(config: TaskConfig, model: nn.Module, benchmark: Benchmark) -> Maps:
+    """Return `class` (H, W), 1..K, and `probability` (K, H, W) of a cube."""
+    return class_maps(model, image_of(benchmark.cube), options_of(config))
+
+
+def options_of(config: TaskConfig) -> Options:
+    """Return the task's own options, checked."""
+    return configs.check(Options, config.options, where="options of segmentation")
+
+
+def numbers(found_N: np.ndarray, true_N: np.ndarray, classes: int) -> dict[str, float]:
+    """Return overall and average accuracy, kappa, mean IoU, and each class's F1."""
+    report = classification_report(confusion_matrix(found_N, true_N, classes))
+    per_class = {f"f1_{entry['class'] + 1}": entry["f1"] for entry in report["per_class"]}
+    return {name: report[name] for name in ("oa", "aa", "kappa", "miou")} | per_class
+
+
+TASK = Task(prepare, build, maps)

@@ -1,0 +1,56 @@
+"""Spectra in which the background has no structure: mean 0, covariance 1.
+
+Shape letters: B batch, C bands, H W pixels, N pixels in a row.
+"""
+
+import torch
+from torch import Tensor, nn
+
+RIDGE = 1e-6
+"""Of the mean variance, added to each band's, as `hypersigma.classical.detection` does."""
+
+
+class Whiten(nn.Module):
+    """Whitened spectra, (B, C, H, W) -> same; a sample that is not finite counts as the mean's.
+
+    Args:
+        bands: Bands C.
+    """
+
+    def __init__(self, bands: int) -> None:
+        super().__init__()
+        self.mean_C: Tensor
+        self.matrix_CC: Tensor
+        self.register_buffer("mean_C", torch.zeros(bands))
+        self.register_buffer("matrix_CC", torch.eye(bands))
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        away = x_BCHW - self.mean_C[:, None, None]
+        away = torch.where(away.isfinite(), away, 0.0)
+        return torch.einsum("kc,bchw->bkhw", self.matrix_CC, away)
+
+    def target(self, target_C: Tensor) -> Tensor:
+        """Return a spectrum (C) whitened."""
+        return self(target_C[None, :, None, None])[0, :, 0, 0]
+
+
+def fit_whiten(x_NC: Tensor) -> Whiten:
+    """Return what whitens the background's spectra; those that are not finite do not count.
+
+    Raises:
+        ValueError: There are fewer than two.
+    """
+    known_NC = x_NC[x_NC.isfinite().all(1)].double()
+    if len(known_NC) < 2:
+        raise ValueError(f"expected two finite spectra or more, got {len(known_NC)} of {len(x_NC)}")
+    bands = x_NC.shape[1]
+    mean_C = known_NC.mean(0)
+    away_NC = known_NC - mean_C
+    covariance = away_NC.T @ away_NC / len(away_NC)
+    covariance += RIDGE * covariance.trace() / bands * torch.eye(bands, dtype=torch.float64)
+    lower = torch.linalg.cholesky(covariance)
+    model = Whiten(bands)
+    model.mean_C.copy_(mean_C)
+    eye = torch.eye(bands, dtype=torch.float64)
+    model.matrix_CC.copy_(torch.linalg.solve_triangular(lower, eye, upper=False))
+    return model

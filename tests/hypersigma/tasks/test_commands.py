@@ -1,0 +1,94 @@
+"""Each task in each mode through the commands, against what is trivial."""
+
+import json
+
+import numpy as np
+import pytest
+import yaml
+
+from hypersigma.cubes.benchmarks import read_benchmark
+from hypersigma.cubes.splits import load_split
+from hypersigma.metrics import detection_report
+from tests.hypersigma.tasks.commands import TRAIN, call
+
+LONGER = {"train": {**TRAIN, "steps": 40}}
+MODES = ["spatial", "spectral", "both"]
+
+
+def use(tmp_path, **more):
+    """Write what `evaluate` and `predict` read."""
+    path = tmp_path / "use.yaml"
+    path.write_text(yaml.safe_dump({"checkpoint": str(tmp_path / "run"), **more}))
+    return path
+
+
+def whole_way(config, tmp_path):
+    """Train, evaluate and predict; return the training's numbers and the prediction's maps."""
+    summary = call("finetune", config)
+    written = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert written["metrics"] == summary["metrics"]
+    with np.load(tmp_path / "run" / "maps.npz", allow_pickle=False) as file:
+        trained = dict(file)
+    evaluated = call("evaluate", use(tmp_path, out=str(tmp_path / "evaluated")))
+    assert evaluated["metrics"] == pytest.approx(summary["metrics"], abs=1e-6)
+    predicted = call("predict", use(tmp_path, out=str(tmp_path / "predicted")))
+    with np.load(predicted["maps"], allow_pickle=False) as file:
+        maps = dict(file)
+    assert maps.keys() == trained.keys()
+    for name, one in maps.items():
+        np.testing.assert_allclose(one, trained[name], atol=1e-5)
+    return summary["metrics"], maps
+
+
+def commonest(data, tmp_path):
+    """Return the accuracy on the test pixels of saying the commonest training class everywhere."""
+    labels_HW = read_benchmark(data).labels_HW
+    split = load_split(tmp_path / "run" / "split.npz", labels_HW.shape)
+    assert not (split.train_HW & split.test_HW).any()
+    shares = np.bincount(labels_HW[split.test_HW]) / split.test_HW.sum()
+    return shares.max()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_segmentation(mode, scene, task_config, tmp_path):
+    data = scene("classes", noise=0.03, light=0.2)
+    numbers, maps = whole_way(task_config("segmentation", data, mode), tmp_path)
+    assert numbers["oa"] > commonest(data, tmp_path) + 0.3
+    assert maps["class"].shape == (32, 32)
+    np.testing.assert_allclose(maps["probability"].sum(0), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_change_detection(mode, scene, task_config, tmp_path):
+    data = scene("change", rows=48, columns=48)
+    numbers, maps = whole_way(task_config("change_detection", data, mode, **LONGER), tmp_path)
+    # Who says of every pixel that it changed has a recall of 1 and this precision.
+    labels_HW = read_benchmark(data).labels_HW
+    split = load_split(tmp_path / "run" / "split.npz", labels_HW.shape)
+    share = (labels_HW[split.test_HW] == 2).mean()
+    assert numbers["f1"] > 2 * share / (1 + share) + 0.2
+    assert set(np.unique(maps["class"])) == {1, 2}
+
+
+def test_change_detection_of_four_bands(scene, task_config, tmp_path):
+    data = scene("change", bands=8, rows=48, columns=48)
+    numbers = call("finetune", task_config("change_detection", data, "both", **LONGER))["metrics"]
+    assert numbers["f1"] > 0.5
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_anomaly_detection(mode, scene, task_config, tmp_path):
+    data = scene("target", rows=40, columns=40)
+    numbers, maps = whole_way(task_config("anomaly_detection", data, mode), tmp_path)
+    assert numbers["auc_d_f"] > 0.5 + 0.3
+    benchmark = read_benchmark(data)
+    again = detection_report(maps["score"], benchmark.labels_HW > 0)
+    assert again["auc_d_f"] == pytest.approx(numbers["auc_d_f"])
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_target_detection(mode, scene, task_config, tmp_path):
+    data = scene("target", rows=40, columns=40, noise=0.05)
+    numbers, maps = whole_way(task_config("target_detection", data, mode), tmp_path)
+    assert numbers["auc_d_f"] > 0.5 + 0.3
+    assert maps["score"].shape == (40, 40)
