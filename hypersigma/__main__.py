@@ -12,6 +12,7 @@ import typer
 
 import configs
 from configs import ConfigError
+from hypersigma.signals import noted_early
 
 WRONG_USAGE = 2
 FAILED = 1
@@ -50,7 +51,8 @@ def pretrain(
         loaded = configs.load(command.PretrainConfig, config, overrides or ())
         return command.pretrain(loaded, dry=dry_run)
 
-    (_report_dry if dry_run else _report)(work, as_json=as_json)
+    with noted_early():
+        (_report_dry if dry_run else _report)(work, as_json=as_json)
 
 
 @app.command(epilog="Example: hypersigma-train finetune finetune/demo_both run=runs/try")
@@ -75,7 +77,8 @@ def finetune(
         loaded = configs.load(command.FinetuneConfig, config, overrides or ())
         return command.finetune(loaded, dry=dry_run)
 
-    (_report_dry if dry_run else _report)(work, as_json=as_json)
+    with noted_early():
+        (_report_dry if dry_run else _report)(work, as_json=as_json)
 
 
 @app.command(

@@ -14,6 +14,33 @@ PREEMPTED = (signal.SIGTERM, signal.SIGUSR1)
 """What schedulers send before they take a machine away."""
 
 
+_early: set[str] = set()
+"""What was asked for before there was a run to stop."""
+
+
+@contextmanager
+def noted_early() -> Iterator[None]:
+    """Note what schedulers send before a run has begun: it then stops at its first step.
+
+    Imports and data may take a minute, in which such a signal would end the process without a mark.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, _note_early) for number in PREEMPTED}
+    try:
+        yield
+    finally:
+        _early.clear()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _note_early(number: int, frame: FrameType | None) -> None:
+    _early.add("preempted")
+    logger.warning("%s: stopping when the run has begun", signal.Signals(number).name)
+
+
 @dataclass
 class Requests:
     """What was asked for.
@@ -37,7 +64,7 @@ class Requests:
 @contextmanager
 def stop_requests() -> Iterator[Requests]:
     """Note Ctrl-C, SIGTERM and SIGUSR1, so that a step can be finished; a second Ctrl-C kills."""
-    asked = Requests()
+    asked = Requests(set(_early))
     if threading.current_thread() is not threading.main_thread():
         yield asked
         return
@@ -57,7 +84,8 @@ def stop_requests() -> Iterator[Requests]:
         yield asked
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            # What comes behind the last step ends the process.
+            signal.signal(number, signal.SIG_DFL if handler is _note_early else handler)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -91,18 +92,20 @@ def running(config, folder, *options):
 
 
 def wait_for_steps(config, steps, process):
-    """Wait until a run that was started has made so many steps."""
-    begin = checkpoint.newest(config.run)
+    """Wait until a run that was just started has made so many steps."""
+    began, begin = time.time(), checkpoint.newest(config.run)
     begin = begin.state["step"] if begin else 0
     deadline = time.monotonic() + SECONDS
-    while last_step(config) < begin + steps and process.poll() is None:
+    while last_step(config, began) < begin + steps and process.poll() is None:
         assert time.monotonic() < deadline
         time.sleep(0.01)
     assert process.poll() is None, "ended before it could be stopped"
 
 
-def last_step(config):
-    records = read_metrics(config.run)
+def last_step(config, began):
+    """Return the last step of the log, 0 if it is still that of the run before."""
+    log = config.run / "metrics.jsonl"
+    records = read_metrics(config.run) if log.exists() and log.stat().st_mtime > began else []
     return records[-1]["step"] if records else 0
 
 
@@ -114,6 +117,29 @@ def files(config):
     folder = checkpoint.newest(config.run).folder
     names = (checkpoint.MODEL_FILE, checkpoint.MOMENTS_FILE)
     return [(folder / name).read_bytes() for name in names]
+
+
+def test_a_run_that_is_told_to_stop_before_it_begins_stops_at_its_first_step(pretraining, tmp_path):
+    config = pretraining(train={"steps": 40})
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(job(config)["config"]))
+    command = [sys.executable, "-m", "hypersigma", "pretrain", path]
+    with subprocess.Popen(command, cwd=ROOT, env=environment(), stderr=subprocess.PIPE) as process:
+        deadline = time.monotonic() + SECONDS
+        while not catches(process.pid, signal.SIGUSR1):
+            assert time.monotonic() < deadline
+        assert not config.run.exists()
+        process.send_signal(signal.SIGUSR1)
+        _, said = process.communicate(timeout=SECONDS)
+    assert process.returncode == 0, said.decode()
+    assert json.loads((config.run / "resumable.json").read_text())["step"] == 1
+
+
+def catches(pid, number):
+    """Say whether a process has a handler for a signal."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = next(line for line in status.splitlines() if line.startswith("SigCgt"))
+    return int(caught.split()[1], 16) >> (number - 1) & 1
 
 
 @pytest.mark.soak
