@@ -3,8 +3,11 @@
 from hypersigma.tasks import (
     anomaly_detection,
     change_detection,
+    denoising,
     segmentation,
+    super_resolution,
     target_detection,
+    unmixing,
 )
 from hypersigma.tasks.task import Task
 
@@ -13,4 +16,7 @@ CUBE_TASKS: dict[str, Task] = {
     "anomaly_detection": anomaly_detection.TASK,
     "target_detection": target_detection.TASK,
     "change_detection": change_detection.TASK,
+    "unmixing": unmixing.TASK,
+    "denoising": denoising.TASK,
+    "super_resolution": super_resolution.TASK,
 }

@@ -1,0 +1,223 @@
+"""Denoising: a network corrects two estimates of a clean cube, where its spectra vary.
+
+The first is that of `hypersigma.classical.restoration.low_rank`. The second lies in the subspace of
+clean training spectra, by what the noisy bands agree on: dead lines, stripes and impulses hardly
+count. The network begins between them. It is trained on windows of training ground whose noise is
+drawn anew again and again.
+
+Shape letters: B batch, C bands, K directions of the subspace, H W pixels, w window side.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import cast
+
+import numpy as np
+import pydantic.dataclasses
+import torch
+from pydantic import ConfigDict, Field, NonNegativeInt, PositiveInt
+from torch import Tensor, nn
+
+import configs
+from hypersigma.classical.restoration import low_rank
+from hypersigma.cubes.benchmarks import Benchmark
+from hypersigma.tasks.dense import FEATURES, DenseTrunk, blended, dense_encoders
+from hypersigma.tasks.noise import NoiseName, noisy
+from hypersigma.tasks.restored import (
+    BandRange,
+    Pairs,
+    box,
+    charbonnier,
+    filled_image,
+    grounds,
+    pair_batches,
+    scores,
+    val_psnr,
+    whole_image,
+)
+from hypersigma.tasks.subspace import Refiner, Subspace
+from hypersigma.tasks.task import Facts, Maps, Prepared, Task, TaskConfig, positions_nm
+
+TRAIN, VAL, TEST = 0, 1, 2
+"""Second seed of the noise of each ground."""
+
+
+@pydantic.dataclasses.dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class Options:
+    """What `options` of a denoising may have."""
+
+    noise: NoiseName = "gaussian"
+    """What is added to the clean cube, to train and to measure."""
+    window: PositiveInt = 24
+    """Side of the windows that the model sees [pixel]; whole patches."""
+    overlap: NonNegativeInt = 12
+    """Pixels that neighbouring windows share when a whole cube is denoised."""
+    guard: NonNegativeInt = 4
+    """Between the grounds that are trained and measured on [pixel]."""
+    directions: PositiveInt = 12
+    """Directions in which the estimates are corrected; not more than there are bands."""
+    width: PositiveInt = 64
+    """Channels of the network that corrects them."""
+    depth: int = Field(default=4, ge=2)
+    """Its layers."""
+    reuse: PositiveInt = 16
+    """Batches drawn of one noisy image, before another one is made."""
+
+
+class Denoising(DenseTrunk):
+    """A denoised image, from two estimates of it, all scaled: (B, 2, C, w, w) -> (B, C, w, w).
+
+    Args:
+        facts: Bands and wavelengths.
+        config: Encoders and patches.
+        options: Windows and widths.
+    """
+
+    def __init__(self, facts: Facts, config: TaskConfig, options: Options) -> None:
+        spatial, spectral = dense_encoders(
+            config.mode, config.size, bands=facts.bands, window=options.window,
+            patch_size=config.patch_size, ssa=config.ssa, recompute=config.train.recompute,
+        )  # fmt: skip
+        super().__init__(facts.bands, config.patch_size, spatial=spatial, spectral=spectral)
+        self.scale = BandRange(facts.bands)
+        self.wavelength: Tensor
+        self.register_buffer("wavelength", positions_nm(facts), persistent=False)
+        self.subspace = Subspace(facts.bands, options.directions)
+        count = len(self.subspace.std_K)
+        self.refine = Refiner(2 * count, FEATURES, count, width=options.width, depth=options.depth)
+        self.blend_K11 = nn.Parameter(torch.full((count, 1, 1), 0.5))
+        # What lies outside the subspace is the first estimate's, as far as it is of use.
+        self.outside_C11 = nn.Parameter(torch.ones(facts.bands, 1, 1))
+
+    def forward(self, seen_B2Cww: Tensor) -> Tensor:
+        low_rank_BCww, robust_BCww = seen_B2Cww.unbind(1)
+        low_rank_BKww, robust_BKww = self.subspace(low_rank_BCww), self.subspace(robust_BCww)
+        # Of mean 0 and deviation 1, nearly: a band's range is about four deviations.
+        features = self.features(4 * robust_BCww - 2, self.wavelength)
+        refined_BKww = robust_BKww + self.blend_K11 * (low_rank_BKww - robust_BKww)
+        refined_BKww = refined_BKww + self.refine(
+            torch.cat((low_rank_BKww, robust_BKww), 1), features
+        )
+        mean_C11 = self.subspace.mean_C[:, None, None]
+        outside = low_rank_BCww - mean_C11 - self.subspace.back(low_rank_BKww)
+        return mean_C11 + self.subspace.back(refined_BKww) + self.outside_C11 * outside
+
+    def loss(self, found_BCww: Tensor, true_BCww: Tensor) -> Tensor:
+        """Return the mean absolute error, a scalar."""
+        return charbonnier(found_BCww, true_BCww)
+
+
+def build(config: TaskConfig, facts: Facts) -> Denoising:
+    """Return the model of a config, untrained."""
+    return Denoising(facts, config, options_of(config))
+
+
+def prepare(config: TaskConfig, benchmark: Benchmark) -> Prepared[Pairs]:
+    """Return what trains and measures a denoising of a clean cube to which noise is added.
+
+    Raises:
+        ValueError: Pixels have no measurement, or the image is too small for grounds and windows.
+    """
+    options, image_CHW = options_of(config), whole_image(benchmark.cube)
+    split = grounds(benchmark.cube.sides, guard=options.guard)
+    train, val, test = (box(mask) for mask in (split.train_HW, split.val_HW, split.test_HW))
+    facts = Facts.of(benchmark.cube)
+    model = build(config, facts)
+    model.scale.fit(image_CHW[:, *train].flatten(1))
+    clean_CHW, seed = model.scale(image_CHW), config.train.seed
+    model.subspace.fit(clean_CHW[:, *train].flatten(1))
+
+    @lru_cache(maxsize=1)
+    def scene(realisation: int) -> Tensor:
+        ground = clean_CHW[:, *train].numpy()
+        return estimates(model, noisy(ground, options.noise, seed, TRAIN, realisation))
+
+    @lru_cache(maxsize=1)
+    def val_image() -> Tensor:
+        return estimates(model, noisy(clean_CHW.numpy(), options.noise, seed, VAL))
+
+    def evaluate() -> dict[str, float]:
+        return val_psnr(
+            denoised(model, val_image()[:, :, *val], options), clean_CHW[:, *val], _all()
+        )
+
+    def losses(
+        forward: Callable[..., Tensor], batch: Pairs, rng: torch.Generator
+    ) -> dict[str, Tensor]:
+        device = next(model.parameters()).device
+        return {"loss": model.loss(forward(batch.seen.to(device)), batch.true.to(device))}
+
+    return Prepared(
+        model=model,
+        batches=lambda state: pair_batches(
+            lambda number: (scene(number // options.reuse), clean_CHW[:, *train]), state,
+            window=options.window, ratio=1, batch_size=config.train.batch_size, seed=seed,
+        ),
+        losses=losses,
+        samples=lambda batch: batch.ids,
+        evaluate=evaluate,
+        score="val_psnr",
+        maps=lambda trained: _maps(
+            cast(Denoising, trained), observed(config, benchmark), options
+        ),
+        metrics=lambda found: scores(found["denoised"], image_CHW.numpy(), model.scale, test),
+        facts=facts,
+        split=split,
+    )  # fmt: skip
+
+
+def observed(config: TaskConfig, benchmark: Benchmark) -> np.ndarray:
+    """Return the noisy cube (C, H, W) that a run of this config is measured on, physical units."""
+    options, image_CHW = options_of(config), whole_image(benchmark.cube)
+    scale = BandRange(benchmark.cube.bands)
+    split = grounds(benchmark.cube.sides, guard=options.guard)
+    scale.fit(image_CHW[:, *box(split.train_HW)].flatten(1))
+    seen = noisy(scale(image_CHW).numpy(), options.noise, config.train.seed, TEST)
+    return scale.back(torch.from_numpy(seen)).numpy()
+
+
+def baseline(config: TaskConfig, benchmark: Benchmark) -> Maps:
+    """Return what the low-rank estimate alone makes of that cube, as `denoised`."""
+    return {"denoised": low_rank(observed(config, benchmark)).astype(np.float32)}
+
+
+def maps(config: TaskConfig, model: Denoising, benchmark: Benchmark) -> Maps:
+    """Return `denoised` (C, H, W) of a cube that is noisy itself, NaN where it is not measured."""
+    found = _maps(model, filled_image(benchmark.cube).numpy(), options_of(config))
+    found["denoised"][:, ~benchmark.cube.valid_HW] = np.nan
+    return found
+
+
+def estimates(model: Denoising, noisy_CHW: np.ndarray) -> Tensor:
+    """Return both estimates of a scaled image (2, C, H, W)."""
+    first = torch.from_numpy(low_rank(noisy_CHW).astype(np.float32))
+    return torch.stack((first, model.subspace.robust(torch.from_numpy(noisy_CHW))))
+
+
+def denoised(model: Denoising, estimates_2CHW: Tensor, options: Options) -> Tensor:
+    """Return what the model makes of the estimates of a scaled image, (C, H, W) scaled."""
+    device = next(model.parameters()).device
+    model.eval()
+    with torch.no_grad():
+        return blended(
+            lambda x: model(x.unflatten(1, (2, -1)).to(device)), estimates_2CHW.flatten(0, 1),
+            window=options.window, overlap=options.overlap,
+        )  # fmt: skip
+
+
+def options_of(config: TaskConfig) -> Options:
+    """Return the task's own options, checked."""
+    return configs.check(Options, config.options, where="options of denoising")
+
+
+def _maps(model: Denoising, observed_CHW: np.ndarray, options: Options) -> Maps:
+    scale = model.scale
+    seen = estimates(model, scale(torch.from_numpy(observed_CHW)).numpy())
+    return {"denoised": scale.back(denoised(model, seen, options)).numpy()}
+
+
+def _all() -> tuple[slice, slice]:
+    return slice(None), slice(None)
+
+
+TASK = Task(prepare, build, maps)
