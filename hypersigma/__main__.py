@@ -164,6 +164,22 @@ def report(
     _report(work, as_json=as_json)
 
 
+@app.command(epilog="Example: hypersigma-train scene salinas_a data")
+def scene(
+    name: Annotated[str, typer.Argument(help="A scene of configs/data, or a YAML file.")],
+    root: Annotated[Path, typer.Argument(help="Folder of the public files.")] = Path("data"),
+    as_json: Json = False,
+) -> None:
+    """Read a public scene as the tasks do; tell what was taken of which file, and what is in it."""
+
+    def work() -> dict[str, Any]:
+        from hypersigma.cubes import summary as command
+
+        return command.scene(name, root)
+
+    _report(work, as_json=as_json)
+
+
 @app.command(
     epilog="Example: hypersigma-train slurm pretrain/spatial_base "
     "--nodes 4 --gpus-per-node 8 --time 1-00:00:00 --out job.sbatch"

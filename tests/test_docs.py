@@ -120,7 +120,7 @@ def test_each_scene_is_named():
 @pytest.mark.slow
 def test_benchmark(tmp_path):
     commands = run_page(ROOT / "docs/benchmark.md", tmp_path)
-    assert len(commands) == 2
+    assert len(commands) == 3
     text = (tmp_path / "tables/results.md").read_text()
     assert all(f"| {name} |" in text for name in ("svm", "cnn_1d", "HyperSIGMA tiny spatial"))
     assert len(list((tmp_path / "tables/cells").iterdir())) == 6

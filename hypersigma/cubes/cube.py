@@ -47,7 +47,7 @@ class Cube:
         return np.ascontiguousarray(x_HWC.transpose(2, 0, 1))
 
     def without_bands(self, rows: list[int]) -> "Cube":
-        """Return the cube without some bands, by their places from 0; the source says which.
+        """Return the cube without some bands, by places from 0; the source counts them from 1.
 
         Raises:
             ValueError: A place that is no band's.
@@ -63,7 +63,7 @@ class Cube:
             x_HWC=x_HWC,
             wavelength=None if self.wavelength is None else self.wavelength[keep],
             valid_HW=measured(x_HWC),
-            source={**self.source, "bands_left_out": sorted(set(rows))},
+            source={**self.source, "bands_left_out": sorted({row + 1 for row in rows})},
         )
 
     @property

@@ -22,6 +22,8 @@ ACROSS = 5
 """Maps beside each other."""
 SIDE = 2.3
 """Of a map [inch]."""
+LEGEND = 1.9
+"""Width of a name [inch]."""
 DPI = 110
 
 
@@ -46,7 +48,6 @@ def class_maps(benchmark: Benchmark, shown: Sequence[Shown]) -> Figures:
     """Draw the truth and the classes that each row found."""
     assert benchmark.labels_HW is not None  # noqa: S101  # it has been trained on
     palette = ListedColormap(np.array([(255, 255, 255), *COLOURS]) / 255)
-    count = max(len(benchmark.classes), 1)
 
     def paint(axis: Axes, image_HW: NDArray[Any]) -> None:
         axis.imshow(
@@ -60,8 +61,10 @@ def class_maps(benchmark: Benchmark, shown: Sequence[Shown]) -> Figures:
         for number, name in enumerate(benchmark.classes, start=1)
     ]
     if handles:
+        across = max(1, int(figure.get_figwidth() / LEGEND))
+        figure.set_figheight(figure.get_figheight() + 0.25 * -(-len(handles) // across))
         figure.legend(
-            handles=handles, loc="outside lower center", ncols=min(count, 6), frameon=False
+            handles=handles, loc="outside lower center", ncols=across, frameon=False, fontsize=8
         )
     yield "Classes of every pixel; white in the truth is not labelled.", _png(figure)
 
@@ -191,7 +194,7 @@ def _grid(
     height, width = panels[0][1].shape
     with rc_context(LOOK):
         figure = Figure(
-            figsize=(SIDE * across, (SIDE * height / width + 0.4) * down + 0.4),
+            figsize=(SIDE * across, (SIDE * height / width + 0.35) * down),
             layout="constrained",
         )
         axes = figure.subplots(down, across, squeeze=False).ravel()

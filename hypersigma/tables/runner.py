@@ -15,6 +15,7 @@ import configs
 from hypersigma import cubefit
 from hypersigma.cubes.benchmarks import read_benchmark
 from hypersigma.cubes.splits import save_split
+from hypersigma.orphans import end_with_parent
 from hypersigma.runfolder import TrainError
 from hypersigma.runlog import plain_json
 from hypersigma.tables.baselines import baseline_maps
@@ -23,6 +24,7 @@ from hypersigma.tables.page import write_page
 from hypersigma.tables.results import write_markdown, write_parquet
 from hypersigma.tasks.cubetasks import CUBE_TASKS
 from hypersigma.tasks.task import TaskConfig
+from hypersigma.train import InterruptedRunError
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +37,7 @@ def bench_tasks(config: TablesConfig) -> dict[str, Any]:
     Raises:
         ConfigError: The config does not fit; nothing has been run then.
         TrainError: Cells failed; says which and why. The same command tries these again.
+        InterruptedRunError: Somebody, or a scheduler, asked to stop; the same command goes on.
     """
     wanted = list(cells(config))
     # Two tables may have a cell in common.
@@ -97,7 +100,10 @@ def read_cell(cell: Cell) -> dict[str, Any] | None:
 def _metrics_of_model(task: TaskConfig) -> Mapping[str, float]:
     summary = cubefit.fit_task(task)
     if "metrics" not in summary:
-        raise TrainError(f"{task.run} was stopped at step {summary.get('step')}")
+        raise InterruptedRunError(
+            f"{task.run} was stopped after step {summary['step']} of {summary['steps']}; the same "
+            "command goes on from there"
+        )
     metrics: Mapping[str, float] = summary["metrics"]
     return metrics
 
@@ -122,7 +128,7 @@ def _run(missing: Sequence[Cell], processes: int) -> Iterator[tuple[Cell, str | 
     threads = max(1, (os.cpu_count() or 1) // processes)
     # What has threads must not be forked.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(processes, context, torch.set_num_threads, (threads,))
+    pool = ProcessPoolExecutor(processes, context, _begin, (threads,))
     try:
         running: dict[Future[str | None], Cell] = {
             pool.submit(_attempt, cell): cell for cell in missing
@@ -133,10 +139,22 @@ def _run(missing: Sequence[Cell], processes: int) -> Iterator[tuple[Cell, str | 
         pool.shutdown(cancel_futures=True)
 
 
+def _begin(threads: int) -> None:
+    """Set a worker process up."""
+    end_with_parent()
+    torch.set_num_threads(threads)
+
+
 def _attempt(cell: Cell) -> str | None:
-    """Run a cell; return what went wrong."""
+    """Run a cell; return what went wrong.
+
+    Raises:
+        InterruptedRunError: It was asked to stop, and so are all.
+    """
     try:
         run_cell(cell)
+    except InterruptedRunError:
+        raise
     except Exception as error:  # the others go on, and all that failed is told
         return f"{type(error).__name__}: {error}"
     return None

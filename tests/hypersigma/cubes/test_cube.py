@@ -16,7 +16,7 @@ def test_what_is_not_measured_is_not_valid():
     kept = cube.without_bands([5])
     check_bands(kept)
     assert kept.wavelength.tolist() == [400, 410, 420, 430, 440]
-    assert kept.source["bands_left_out"] == [5]
+    assert kept.source["bands_left_out"] == [6]
     image = kept.physical_CHW()
     assert (image.shape, image.dtype) == ((5, 4, 5), np.float32)
     assert image[:, 0, 0].tolist() == [0] * 5

@@ -1,5 +1,7 @@
 import dataclasses
 import json
+import os
+import signal
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -16,6 +18,8 @@ from hypersigma.tables import runner
 from hypersigma.tables.config import ExperimentConfig, TablesConfig, cells
 from hypersigma.tables.figures import roc
 from hypersigma.tables.results import cells_of, rows
+from hypersigma.tasks import crops
+from hypersigma.train import InterruptedRunError
 
 TRAIN = {"steps": 2, "batch_size": 2, "device": "cpu"}
 SHIPPED = sorted((configs.CONFIG_DIR / "bench").glob("tasks*.yaml"))
@@ -96,6 +100,31 @@ def test_a_cell_that_fails_stops_no_other(wanted, tmp_path, monkeypatch):
     assert "2 of 3 cells failed, and the same command tries them again" in result.output
     assert "HyperSIGMA tiny spatial, seed 1: ValueError: expected windows" in result.output
     assert "| rx |" in (tmp_path / "out/results.md").read_text()
+
+
+def test_a_table_that_is_stopped_goes_on(wanted, tmp_path, monkeypatch):
+    path = wanted(("target", "anomaly_detection"))
+    plain = yaml.safe_load(path.read_text())
+    plain["experiments"][0] |= {"methods": [], "modes": ["spatial"], "set": ["train.steps=4"]}
+    path.write_text(yaml.safe_dump(plain))
+    config = configs.load(TablesConfig, path)
+    undisturbed = runner.bench_tasks(dataclasses.replace(config, out=tmp_path / "undisturbed"))
+    batches = crops.crop_batches
+
+    def ask_to_stop(*arguments, **options):
+        for number, batch in enumerate(batches(*arguments, **options)):
+            if number == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield batch
+
+    with monkeypatch.context() as patched:
+        patched.setattr("hypersigma.tasks.detecting.crop_batches", ask_to_stop)
+        with pytest.raises(InterruptedRunError, match=r"stopped after step \d of 4; the same"):
+            runner.bench_tasks(config)
+    assert not list((tmp_path / "out/cells").glob("*/cell.json"))  # nor was the next one begun
+    resumed = runner.bench_tasks(config)
+    tables = [pq.read_table(t["parquet"]).drop(["seconds"]) for t in (undisturbed, resumed)]
+    assert tables[0].equals(tables[1])
 
 
 @pytest.mark.slow
