@@ -5,6 +5,7 @@ Shape letters: B batch, C bands, K answers a pixel, w window side, n rows, W col
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from hypersigma.tasks import (
     change_detection,
     segmentation,
     target_detection,
+    unmixing,
 )
 from hypersigma.tasks.task import Facts, TaskConfig
 
@@ -78,6 +80,14 @@ def _changes(config: TaskConfig, model: nn.Module, facts: Facts) -> Seen:
     )
 
 
+def _unmixing(config: TaskConfig, model: nn.Module, facts: Facts) -> Seen:
+    options = unmixing.options_of(config)
+    return Seen(
+        _evaluated(model, lambda found: found[0]), Windows(options.window, options.overlap),
+        {"abundance": numbers(list(facts.classes))},
+    )  # fmt: skip
+
+
 def _anomalies(config: TaskConfig, model: nn.Module, facts: Facts) -> Seen:
     options = anomaly_detection.options_of(config)
     return Seen(_evaluated(model), Windows(options.window, options.overlap), SCORE)
@@ -108,10 +118,11 @@ SEEN: dict[str, Callable[[TaskConfig, nn.Module, Facts], Seen]] = {
     "change_detection": _changes,
     "anomaly_detection": _anomalies,
     "target_detection": _targets,
+    "unmixing": _unmixing,
 }
 
 
-def _evaluated(model: nn.Module, then: Callable[[Tensor], Tensor] = lambda x: x) -> Run:
+def _evaluated(model: nn.Module, then: Callable[[Any], Tensor] = lambda x: x) -> Run:
     model.eval()
     device = next(model.parameters()).device
 
