@@ -46,10 +46,11 @@ def trained(tmp_path_factory):
     return folder, cube
 
 
-def write_image(path, cube, **changes):
+def write_image(path, cube, *, gap=True):
     """Write a cube as float32, 7 of its pixels without a measurement."""
     x_CHW = cube.x_HWC.transpose(2, 0, 1).astype("f4")
-    x_CHW[:, 10, 3:10] = -9999
+    if gap:
+        x_CHW[:, 10, 3:10] = -9999
     with rasterio.open(
         path, "w", driver="GTiff", count=len(x_CHW), height=x_CHW.shape[1], width=x_CHW.shape[2],
         dtype="float32", nodata=-9999, crs="EPSG:32633", transform=GRID, tiled=True,
@@ -187,3 +188,34 @@ def test_an_image_of_other_bands_is_refused(trained, tmp_path):
     raw = yaml.safe_load(use.read_text()) | {"data": "salinas_a"}
     use.write_text(yaml.safe_dump(raw))
     assert "one of image, store, product and data" in refusal("predict", use)
+
+
+@pytest.mark.parametrize(
+    ("task", "kind", "there", "here"),
+    [("anomaly_detection", "target", "score", "score"),
+     ("unmixing", "unmixing", "abundances", "abundance"),
+     ("change_detection", "change", "probability", "probability")],
+)  # fmt: skip
+def test_each_task_of_a_scene_has_its_map(tmp_path, task, kind, there, here):
+    made = {"kind": kind, "rows": 40, "columns": 28, "bands": 16}
+    data = tmp_path / "data.yaml"
+    data.write_text(yaml.safe_dump(
+        {"title": kind, "task": "any", "where": "made here", "synthetic": made}
+    ))  # fmt: skip
+    raw = {
+        "run": str(tmp_path / "run"), "task": task, "data": str(data), "mode": "spatial",
+        "size": "tiny", "patch_size": 4, "split": {"n_per_class": 8, "block": 10, "guard": 1},
+        "options": {"window": 16, "overlap": 8}, "train": {**TRAIN, "steps": 2},
+    }  # fmt: skip
+    (tmp_path / "task.yaml").write_text(yaml.safe_dump(raw))
+    call("finetune", tmp_path / "task.yaml")
+    benchmark, use = read_benchmark(data), {"checkpoint": tmp_path / "run", "out": tmp_path / "map"}
+    for name, cube in (("image", benchmark.cube), ("other", benchmark.other)):
+        if cube is not None:
+            use[name] = tmp_path / f"{name}.tif"
+            write_image(use[name], cube, gap=False)
+    found = call("predict", yaml_of(tmp_path / "map.yaml", use))
+    with np.load(tmp_path / "run/maps.npz") as file:
+        whole = file[there]
+    with rasterio.open(found["maps"][here]) as file:
+        np.testing.assert_allclose(np.squeeze(file.read()), np.squeeze(whole), atol=1e-4)
