@@ -143,6 +143,12 @@ def test_train(tmp_path):
 
 
 @pytest.mark.slow
+def test_maps(tmp_path):
+    assert len(run_page(ROOT / "docs/maps.md", tmp_path)) == 5
+    assert (tmp_path / "map/scene_probability.tif").is_file()
+
+
+@pytest.mark.slow
 def test_slurm(tmp_path):
     assert len(run_page(ROOT / "docs/slurm.md", tmp_path)) == 1
     assert "#SBATCH --partition=gpu\n" in (tmp_path / "job.sbatch").read_text()
