@@ -41,9 +41,7 @@ class DenseTrunk(Trunk):
     ) -> None:  # fmt: skip
         super().__init__(spatial=spatial, spectral=spectral)
         self.patch_size = patch_size
-        self.pixel = nn.Sequential(
-            nn.Conv2d(bands, REDUCED, 1), nn.GELU(), nn.Conv2d(REDUCED, REDUCED, 1)
-        )
+        self.pixel = pixel_mlp(bands)
         if spatial is not None:
             self.reduce = nn.ModuleList(
                 nn.Linear(spatial.size.dim, REDUCED) for _ in range(self.levels)
@@ -72,7 +70,8 @@ class DenseTrunk(Trunk):
         context_BLR = self._context(x_BCww, wavelength_C)
         context_BRhw = context_BLR.transpose(1, 2).unflatten(2, grid)
         context = F.interpolate(context_BRhw, (height, width), mode="bilinear")
-        return torch.cat((self.pixel(x_BCww), context), 1)
+        own = self.pixel(x_BCww.movedim(1, -1)).movedim(-1, 1)
+        return torch.cat((own, context), 1)
 
     def _context(self, x_BCww: Tensor, wavelength_C: Tensor) -> Tensor:
         """Return what the encoders see at each patch, (B, L, R)."""
@@ -91,6 +90,13 @@ class DenseTrunk(Trunk):
         if spectrum_NR is not None:
             parts.append(spectrum_NR)
         return self.context(torch.cat(parts, -1)).unflatten(0, (count, -1))
+
+
+def pixel_mlp(bands: int) -> nn.Sequential:
+    """Return what makes R features of a spectrum (..., C)."""
+    return nn.Sequential(
+        nn.Linear(bands, REDUCED), nn.GELU(), nn.Linear(REDUCED, REDUCED), nn.LayerNorm(REDUCED)
+    )
 
 
 def jittered(x_BCww: Tensor, noise: float) -> Tensor:

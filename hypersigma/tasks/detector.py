@@ -19,6 +19,8 @@ from hypersigma.tasks.trunk import REDUCED
 from hypersigma.tasks.whitening import Whiten
 
 EPS = 1e-6
+TRUST = 10.0
+"""Makes `trust_C` learn faster than other weights: of noise alone there are many components."""
 
 
 @pydantic.dataclasses.dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -62,6 +64,7 @@ class Detector(DenseTrunk):
         self.whitened = nn.Sequential(
             nn.Conv2d(facts.bands, REDUCED, 1), nn.GELU(), nn.Conv2d(REDUCED, REDUCED, 1)
         )
+        self.trust_C = nn.Parameter(torch.zeros(facts.bands))
         self.base = nn.Conv2d(statistics, 1, 1)
         self.head = nn.Sequential(
             nn.Conv2d(FEATURES + REDUCED + statistics, REDUCED, 1), nn.GELU(),
@@ -77,7 +80,7 @@ class Detector(DenseTrunk):
             self.base.weight[:, 0] = 1.0
 
     def forward(self, x_BCww: Tensor) -> Tensor:
-        z_BCww = self.whiten(x_BCww)
+        z_BCww = self.whiten(x_BCww) * (TRUST * self.trust_C).exp()[:, None, None]
         statistics = self.statistics(z_BCww)
         parts = (self.features(self.inputs(x_BCww), self.wavelength), self.whitened(z_BCww))
         return self.base(statistics) + self.head(torch.cat((*parts, statistics), 1))

@@ -22,9 +22,9 @@ from hypersigma.tasks.task import Facts, Maps, Prepared, TaskConfig
 class WindowOptions:
     """How a model looks at a cube."""
 
-    window: PositiveInt = 32
+    window: PositiveInt = 64
     """Side of the windows that the model sees [pixel]; whole patches."""
-    overlap: NonNegativeInt = 16
+    overlap: NonNegativeInt = 32
     """Pixels that neighbouring windows share when a whole cube is looked at."""
     noise: NonNegativeFloat = 0.1
     """While training, what each spectrum is shifted by, bands together, and each band of it, in
@@ -34,9 +34,16 @@ class WindowOptions:
 class PixelClassifier(DenseTrunk):
     """A dense trunk of which the task makes logits (B, K, w, w), by its `forward`."""
 
-    def loss(self, logits_BKww: Tensor, target_Bww: Tensor) -> Tensor:
-        """Return the mean cross-entropy over pixels with a target (-1: none), a scalar."""
-        return F.cross_entropy(logits_BKww, target_Bww, ignore_index=UNKNOWN)
+    def loss(self, logits_AKww: Tensor, target_Bww: Tensor) -> Tensor:
+        """Return the mean cross-entropy over pixels with a target (-1: none), a scalar.
+
+        Classes weigh the same, however many pixels of them are in the windows. Logits may come more
+        than once, one batch behind another.
+        """
+        target = target_Bww.repeat(len(logits_AKww) // len(target_Bww), 1, 1)
+        counts_K = torch.bincount(target[target != UNKNOWN], minlength=logits_AKww.shape[1])
+        weight_K = counts_K.clamp_min(1).reciprocal()
+        return F.cross_entropy(logits_AKww, target, weight_K, ignore_index=UNKNOWN)
 
 
 def prepared_labelled(
@@ -70,7 +77,7 @@ def prepared_labelled(
         target = batch.target.to(device)
         logits = forward(batch.x.to(device))
         known = target != UNKNOWN
-        right = (logits.detach().argmax(1) == target)[known].float().mean()
+        right = (logits.detach()[: len(target)].argmax(1) == target)[known].float().mean()
         return {"loss": model.loss(logits, target), "oa": right}
 
     def measured(maps: Mapping[str, np.ndarray], where_HW: np.ndarray) -> dict[str, float]:

@@ -6,7 +6,6 @@ Shape letters: B batch, C bands, H W pixels, w window side, K classes.
 import numpy as np
 import pydantic.dataclasses
 import torch
-import torch.nn.functional as F
 from pydantic import ConfigDict, Field, NonNegativeInt
 from torch import Tensor, nn
 
@@ -21,6 +20,7 @@ from hypersigma.tasks.dense import FEATURES, dense_encoders, jittered
 from hypersigma.tasks.labelled import PixelClassifier, WindowOptions, class_maps, prepared_labelled
 from hypersigma.tasks.smoothing import Smooth
 from hypersigma.tasks.task import Facts, Maps, Prepared, Task, TaskConfig, positions_nm
+from hypersigma.tasks.trunk import REDUCED
 
 
 @pydantic.dataclasses.dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -36,6 +36,9 @@ class Options(WindowOptions):
 
 class Segmentation(PixelClassifier):
     """Class of every pixel of a window, (B, C, w, w) as in the cube -> logits (B, K, w, w).
+
+    The pixel's own spectrum and its surroundings vote; then neighbours that look alike do. While
+    training, the logits before that come behind those after it, (2 B, K, w, w).
 
     Args:
         facts: Bands, wavelengths and classes.
@@ -54,19 +57,25 @@ class Segmentation(PixelClassifier):
         self.register_buffer("wavelength", positions_nm(facts), persistent=False)
         self.noise = options.noise
         self.context_dropout = options.context_dropout
-        self.head = nn.Conv2d(FEATURES, len(facts.classes), 1)
+        self.head = nn.Conv2d(REDUCED, len(facts.classes), 1)
+        self.context_head = nn.Conv2d(REDUCED, len(facts.classes), 1)
         self.smooth = Smooth(FEATURES, options.reach) if options.reach else None
 
     def forward(self, x_BCww: Tensor) -> Tensor:
         x_BCww = self.inputs(x_BCww)
         if self.training and self.noise:
             x_BCww = jittered(x_BCww, self.noise)
-        own, context = self.features(x_BCww, self.wavelength).chunk(2, 1)
-        seen_B111 = F.dropout(context.new_ones(len(context), 1, 1, 1), self.context_dropout,
-                              self.training)  # fmt: skip
-        features = torch.cat((own, seen_B111 * context), 1)
-        logits = self.head(features)
-        return logits if self.smooth is None else self.smooth(logits, features)
+        features = self.features(x_BCww, self.wavelength)
+        own, context = features.chunk(2, 1)
+        if self.training:
+            seen_B111 = torch.rand(len(context), 1, 1, 1, device=context.device)
+            context = context * (seen_B111 >= self.context_dropout)
+        logits = self.head(own) + self.context_head(context)
+        if self.smooth is None:
+            return logits
+        smoothed = self.smooth(logits, features)
+        # Trained through the mean alone, single pixels would be told apart less well.
+        return torch.cat((smoothed, logits)) if self.training else smoothed
 
 
 def build(config: TaskConfig, facts: Facts) -> Segmentation:

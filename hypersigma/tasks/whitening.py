@@ -1,4 +1,4 @@
-"""Spectra in which the background has no structure: mean 0, covariance 1.
+"""Spectra in which the background has no structure: principal components of variance 1.
 
 Shape letters: B batch, C bands, H W pixels, N pixels in a row.
 """
@@ -11,7 +11,9 @@ RIDGE = 1e-6
 
 
 class Whiten(nn.Module):
-    """Whitened spectra, (B, C, H, W) -> same; a sample that is not finite counts as the mean's.
+    """Whitened spectra, (B, C, H, W) -> same, components of the largest variance first.
+
+    A sample that is not finite counts as the mean's.
 
     Args:
         bands: Bands C.
@@ -48,9 +50,8 @@ def fit_whiten(x_NC: Tensor) -> Whiten:
     away_NC = known_NC - mean_C
     covariance = away_NC.T @ away_NC / len(away_NC)
     covariance += RIDGE * covariance.trace() / bands * torch.eye(bands, dtype=torch.float64)
-    lower = torch.linalg.cholesky(covariance)
+    variance_K, axes_CK = torch.linalg.eigh(covariance)
     model = Whiten(bands)
     model.mean_C.copy_(mean_C)
-    eye = torch.eye(bands, dtype=torch.float64)
-    model.matrix_CC.copy_(torch.linalg.solve_triangular(lower, eye, upper=False))
+    model.matrix_CC.copy_((axes_CK / variance_K.sqrt()).T.flip(0))
     return model

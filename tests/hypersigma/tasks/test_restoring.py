@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 import torch
 
+import configs
 from hypersigma.cubes.benchmarks import Benchmark
 from hypersigma.cubes.cube import new_cube
 from hypersigma.metrics.unmixing import spectral_angles
 from hypersigma.tasks import denoising, super_resolution, unmixing
+from hypersigma.tasks.cubetasks import CUBE_TASKS
 from hypersigma.tasks.degrade import degrade
 from hypersigma.tasks.restored import (
     BandRange,
@@ -64,7 +66,7 @@ def test_unmixing_has_a_gradient_everywhere(mode):
 def test_denoising_has_a_gradient_everywhere(mode):
     torch.manual_seed(0)
     model = denoising.build(config("denoising", mode, window=8, overlap=4, directions=5), FACTS)
-    seen = torch.rand(2, 2, 12, 8, 8)
+    seen = torch.rand(2, 3, 12, 8, 8)
     found = model(seen)
     assert found.shape == (2, 12, 8, 8)
     model.loss(found, torch.rand(2, 12, 8, 8)).backward()
@@ -206,3 +208,19 @@ def test_missing_pixels_are_refused_in_training_and_stay_missing_in_use():
     found = denoising.maps(chosen, denoising.build(chosen, FACTS), holes)["denoised"]
     assert np.isnan(found[:, 3, 4]).all()
     assert np.isfinite(found).sum() == found.size - 12
+
+
+@pytest.mark.parametrize("task", [unmixing, denoising, super_resolution])
+@pytest.mark.parametrize("size", ["tiny", "base"])
+def test_each_shipped_config_builds_its_model(task, size):
+    name = task.__name__.rpartition(".")[2]
+    chosen = configs.load(TaskConfig, f"task/{name}_{size}")
+    assert chosen.task == name
+    assert chosen.size == size
+    options = task.options_of(chosen)
+    assert options.window % chosen.patch_size == 0
+    assert options.overlap <= options.window // 2
+    with torch.device("meta"):
+        assert CUBE_TASKS[name].build(chosen, FACTS).spatial.size.dim == (
+            64 if size == "tiny" else 768
+        )

@@ -72,8 +72,8 @@ def test_corrections_are_none_on_even_ground_and_grow_with_contrast():
     torch.manual_seed(0)
     refine = Refiner(3, 5, 2, width=8, depth=3)
     features = torch.randn(1, 5, 12, 12)
-    assert refine(torch.ones(1, 3, 12, 12), features).abs().max() < 1e-6
-    x = torch.randn(1, 3, 12, 12)
+    assert refine(torch.ones(1, 2, 3, 12, 12), features).abs().max() < 1e-6
+    x = torch.randn(1, 2, 3, 12, 12)
     once = refine(x, features)
     torch.testing.assert_close(refine(2.5 * x + 7, features), 2.5 * once, atol=1e-6, rtol=1e-4)
     assert once.abs().max() > 0
