@@ -139,9 +139,8 @@ def prepare(config: TaskConfig, benchmark: Benchmark) -> Prepared[Pairs]:
         return estimates(model, noisy(clean_CHW.numpy(), options.noise, seed, VAL))
 
     def evaluate() -> dict[str, float]:
-        return val_psnr(
-            denoised(model, val_image()[:, :, *val], options), clean_CHW[:, *val], _all()
-        )
+        found = denoised(model, val_image()[:, :, *val], options)
+        return val_psnr(found, clean_CHW[:, *val])
 
     def losses(
         forward: Callable[..., Tensor], batch: Pairs, rng: torch.Generator
@@ -217,10 +216,6 @@ def _maps(model: Denoising, observed_CHW: np.ndarray, options: Options) -> Maps:
     scale = model.scale
     seen = estimates(model, scale(torch.from_numpy(observed_CHW)).numpy())
     return {"denoised": scale.back(denoised(model, seen, options)).numpy()}
-
-
-def _all() -> tuple[slice, slice]:
-    return slice(None), slice(None)
 
 
 TASK = Task(prepare, build, maps)

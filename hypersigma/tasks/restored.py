@@ -207,9 +207,9 @@ def scores(
     return report | {name: own[name] for name in ("sam", "ergas")}
 
 
-def val_psnr(found_CHW: Tensor, true_CHW: Tensor, where: Box) -> dict[str, float]:
-    """Return `val_psnr` [dB] of scaled images on one ground."""
-    found, true = (image[:, *where].cpu().double().numpy() for image in (found_CHW, true_CHW))
+def val_psnr(found_CHW: Tensor, true_CHW: Tensor) -> dict[str, float]:
+    """Return `val_psnr` [dB] of scaled images."""
+    found, true = (image.cpu().double().numpy() for image in (found_CHW, true_CHW))
     return {"val_psnr": psnr(found, true, peak=1.0)}
 
 

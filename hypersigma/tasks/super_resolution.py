@@ -55,7 +55,7 @@ class Options:
     """Contrast that the sensor of large pixels keeps at its Nyquist frequency."""
     cut: bool = False
     """Leave out the last rows and columns that do not fill a large pixel; false: refuse them."""
-    window: PositiveInt = 8
+    window: int = Field(default=8, ge=3)
     """Side of the windows that the model sees [large pixel]; whole patches."""
     overlap: NonNegativeInt = 4
     """Large pixels that neighbouring windows share when a whole cube is enlarged."""
@@ -63,7 +63,7 @@ class Options:
     """Between the grounds that are trained and measured on [small pixel]."""
     directions: PositiveInt = 12
     """Directions in which the bicubic image is corrected; not more than there are bands."""
-    width: PositiveInt = 64
+    width: PositiveInt = 32
     """Channels of the network that corrects it."""
     depth: int = Field(default=4, ge=2)
     """Its layers."""
@@ -149,7 +149,7 @@ def prepare(config: TaskConfig, benchmark: Benchmark) -> Prepared[Pairs]:
 
     def evaluate() -> dict[str, float]:
         small = degrade(clean_CHW[None], ratio, mtf=options.mtf)[0]
-        return val_psnr(enlarged(model, small, options), clean_CHW, val)
+        return val_psnr(enlarged(model, small, options)[:, *val], clean_CHW[:, *val])
 
     return Prepared(
         model=model,

@@ -170,3 +170,31 @@ def test_a_config_can_be_written_down(task_config, scene):
     config = checked(task_config("unmixing", scene("unmixing"), "both"))
     plain = TypeAdapter(TaskConfig).dump_python(config, mode="json")
     assert configs.check(TaskConfig, plain, where="here") == config
+
+
+@pytest.mark.parametrize("task", ["unmixing", "denoising", "super_resolution"])
+def test_bands_without_measurement_are_refused(task, task_config, tmp_path):
+    x = np.random.default_rng(0).random((24, 96, 12)).astype("f4")
+    x[:, :, 4] = np.nan
+    config = task_config(task, written(tmp_path, cube=x), "spatial", root=str(tmp_path))
+    message = refusal("finetune", config)
+    assert "expected finite values in all 12 bands, got none in 1 of them" in message
+    assert "leave" in message
+
+
+def test_endmembers_of_other_bands_are_refused(task_config, tmp_path):
+    rng = np.random.default_rng(0)
+    data = written(tmp_path, cube=rng.random((24, 24, 12)), endmembers=rng.random((11, 3)))
+    message = refusal("finetune", task_config("unmixing", data, "both", root=str(tmp_path)))
+    assert "expected endmembers of the cube's 12 bands, got 11; resample" in message
+
+
+def written(tmp_path, **arrays):
+    """Write arrays into one file each, and the YAML file that names them."""
+    plain = {"title": "A scene", "task": "any", "where": "made here"}
+    for name, array in arrays.items():
+        np.savez(tmp_path / f"{name}.npz", array=array)
+        plain[name] = {"file": f"{name}.npz", "axes": "CE" if name == "endmembers" else "HWC"}
+    path = tmp_path / "scene.yaml"
+    path.write_text(yaml.safe_dump(plain))
+    return path
