@@ -220,7 +220,7 @@ def bench_data(config: Config, overrides: Overrides = None, as_json: Json = Fals
 
 
 @bench.command(
-    "tasks", epilog="Example: hypersigma-train bench tasks bench/tasks_demo out=tables processes=2"
+    "tasks", epilog="Example: hypersigma-train bench tasks bench/tasks root=data processes=2"
 )
 def bench_tasks(config: Config, overrides: Overrides = None, as_json: Json = False) -> None:
     """Measure tasks by models and classical methods, over seeds: tables, figures, a page.

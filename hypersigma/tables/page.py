@@ -14,15 +14,18 @@ from hypersigma.cubes.description import BenchmarkConfig, find_benchmark
 from hypersigma.tables import figures
 from hypersigma.tables.figures import Shown
 from hypersigma.tables.results import (
+    IN_SHORT,
+    SUMMARY,
     Records,
     about,
     cells_of,
     columns_of,
     head,
     rows,
+    summary,
     tables,
     time_of,
-)
+)  # fmt: skip
 from storage import html
 
 logger = logging.getLogger(__name__)
@@ -42,6 +45,9 @@ def parts(records: Records) -> Iterator[str]:
         f"{len(records)} cells, seeds {', '.join(map(str, seeds))}; every number is of pixels that "
         "were held out, or of tasks that train without labels.", soft=True,
     )  # fmt: skip
+    yield html.heading("In short")
+    yield html.paragraph(IN_SHORT, soft=True)
+    yield html.table(SUMMARY, summary(records))
     for title, mine in tables(records):
         yield html.heading(title)
         yield html.paragraph(about(mine).replace("`", ""), soft=True)

@@ -28,6 +28,10 @@ COLUMNS: dict[str, dict[str, int]] = {
 }  # fmt: skip
 """Numbers of each task that its table shows, and whether more (1) or less (-1) is better."""
 
+MODES = ("spatial", "spectral", "both")
+SUMMARY = ("table", "number", "best classical", *MODES, "best model ahead by")
+IN_SHORT = "The first number of each table, mean ± standard deviation over seeds."
+
 
 @dataclass(frozen=True)
 class Row:
@@ -64,6 +68,37 @@ def rows(records: Records) -> list[Row]:
             Row(name, tuple(values.mean(0).tolist()), tuple(spread.tolist()), len(mine), seconds)
         )
     return found
+
+
+def summary(records: Records) -> list[list[str]]:
+    """Return a line a table of its first number: the classical method that is best, the models.
+
+    The last cell is by how much the best model is better than it.
+    """
+    lines = []
+    for title, mine in tables(records):
+        (column, sign), *_ = columns_of(mine).items()
+        kinds = {
+            one["name"]: "classical" if one["method"] else one["config"]["mode"] for one in mine
+        }
+        best: dict[str, Row] = {}
+        for row in rows(mine):
+            kind = kinds[row.name]
+            if kind not in best or sign * (row.means[0] - best[kind].means[0]) > 0:
+                best[kind] = row
+        models = [row for kind, row in best.items() if kind != "classical"]
+        gain = ""
+        if models and "classical" in best:
+            ahead = max(sign * (row.means[0] - best["classical"].means[0]) for row in models)
+            gain = f"{ahead:+.3f}"
+        cells = [
+            _text(best[kind].means[0], best[kind].deviations[0]) if kind in best else ""
+            for kind in ("classical", *MODES)
+        ]
+        if "classical" in best:
+            cells[0] += f" ({best['classical'].name})"
+        lines.append([title, head({column: sign})[0], *cells, gain])
+    return lines
 
 
 def columns_of(records: Records) -> dict[str, int]:
@@ -110,7 +145,9 @@ def write_parquet(path: Path, records: Records) -> Path:
 
 def write_markdown(path: Path, records: Records) -> Path:
     """Write each table with means and deviations over seeds; the best of a column is bold."""
-    lines = ["# Results", ""]
+    lines = ["# Results", "", IN_SHORT, ""]
+    lines += ["| " + " | ".join(SUMMARY) + " |", "|---" * len(SUMMARY) + "|"]
+    lines += ["| " + " | ".join(line) + " |" for line in summary(records)] + [""]
     for title, mine in tables(records):
         columns, found = columns_of(mine), rows(mine)
         lines += [f"## {title}", "", about(mine), ""]

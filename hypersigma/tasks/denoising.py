@@ -56,7 +56,7 @@ class Options:
     """Between the grounds that are trained and measured on [pixel]."""
     directions: PositiveInt = 12
     """Directions in which the estimates are corrected; not more than there are bands."""
-    width: PositiveInt = 64
+    width: PositiveInt = 32
     """Channels of the network that corrects them."""
     depth: int = Field(default=4, ge=2)
     """Its layers."""
@@ -65,7 +65,7 @@ class Options:
 
 
 class Denoising(DenseTrunk):
-    """A denoised image, from two estimates of it, all scaled: (B, 2, C, w, w) -> (B, C, w, w).
+    """A noisy image and two estimates to a better one, (B, 3, C, w, w) -> (B, C, w, w), scaled.
 
     Args:
         facts: Bands and wavelengths.
@@ -83,20 +83,22 @@ class Denoising(DenseTrunk):
         self.wavelength: Tensor
         self.register_buffer("wavelength", positions_nm(facts), persistent=False)
         self.subspace = Subspace(facts.bands, options.directions)
-        count = len(self.subspace.std_K)
-        self.refine = Refiner(2 * count, FEATURES, count, width=options.width, depth=options.depth)
-        self.blend_K11 = nn.Parameter(torch.full((count, 1, 1), 0.5))
+        self.refine = Refiner(2, FEATURES, 1, width=options.width, depth=options.depth)
+        self.blend_K11 = nn.Parameter(torch.full((len(self.subspace.std_K), 1, 1), 0.5))
         # What lies outside the subspace is the first estimate's, as far as it is of use.
         self.outside_C11 = nn.Parameter(torch.ones(facts.bands, 1, 1))
 
-    def forward(self, seen_B2Cww: Tensor) -> Tensor:
-        low_rank_BCww, robust_BCww = seen_B2Cww.unbind(1)
-        low_rank_BKww, robust_BKww = self.subspace(low_rank_BCww), self.subspace(robust_BCww)
+    def forward(self, seen_B3Cww: Tensor) -> Tensor:
+        noisy_BCww, low_rank_BCww, robust_BCww = seen_B3Cww.unbind(1)
+        both_BK2ww = torch.stack((self.subspace(low_rank_BCww), self.subspace(robust_BCww)), 2)
+        low_rank_BKww, robust_BKww = both_BK2ww.unbind(2)
         # Of mean 0 and deviation 1, nearly: a band's range is about four deviations.
         features = self.features(4 * robust_BCww - 2, self.wavelength)
-        refined_BKww = robust_BKww + self.blend_K11 * (low_rank_BKww - robust_BKww)
-        refined_BKww = refined_BKww + self.refine(
-            torch.cat((low_rank_BKww, robust_BKww), 1), features
+        # Each direction is brought to noise of deviation 1: how smooth it should be depends on it.
+        noise_BK11 = self.subspace.noise(noisy_BCww - robust_BCww)[..., None, None]
+        corrections = self.refine(both_BK2ww / noise_BK11[:, :, None], features)[:, :, 0]
+        refined_BKww = (
+            robust_BKww + self.blend_K11 * (low_rank_BKww - robust_BKww) + noise_BK11 * corrections
         )
         mean_C11 = self.subspace.mean_C[:, None, None]
         outside = low_rank_BCww - mean_C11 - self.subspace.back(low_rank_BKww)
@@ -189,18 +191,19 @@ def maps(config: TaskConfig, model: Denoising, benchmark: Benchmark) -> Maps:
 
 
 def estimates(model: Denoising, noisy_CHW: np.ndarray) -> Tensor:
-    """Return both estimates of a scaled image (2, C, H, W)."""
+    """Return a scaled image and both its estimates (3, C, H, W)."""
+    seen = torch.from_numpy(noisy_CHW.astype(np.float32))
     first = torch.from_numpy(low_rank(noisy_CHW).astype(np.float32))
-    return torch.stack((first, model.subspace.robust(torch.from_numpy(noisy_CHW))))
+    return torch.stack((seen, first, model.subspace.robust(seen)))
 
 
-def denoised(model: Denoising, estimates_2CHW: Tensor, options: Options) -> Tensor:
-    """Return what the model makes of the estimates of a scaled image, (C, H, W) scaled."""
+def denoised(model: Denoising, estimates_3CHW: Tensor, options: Options) -> Tensor:
+    """Return what the model makes of a scaled image and its estimates, (C, H, W) scaled."""
     device = next(model.parameters()).device
     model.eval()
     with torch.no_grad():
         return blended(
-            lambda x: model(x.unflatten(1, (2, -1)).to(device)), estimates_2CHW.flatten(0, 1),
+            lambda x: model(x.unflatten(1, (3, -1)).to(device)), estimates_3CHW.flatten(0, 1),
             window=options.window, overlap=options.overlap,
         )  # fmt: skip
 

@@ -1,6 +1,7 @@
 """The few directions that a scene's spectra lie in, and what is corrected there.
 
-Shape letters: B batch, C bands, K directions, H W pixels, N pixels.
+Shape letters: B batch, C bands, K directions, H W pixels; N pixels, or images that come in;
+O images that come out; F features; X = B * K.
 
 Source: Zhuang & Bioucas-Dias 2018, doi:10.1109/JSTARS.2018.2796570 (an image is restored in the
 subspace of its spectra).
@@ -58,6 +59,12 @@ class Subspace(nn.Module):
         """Return what these coefficients add to the mean spectrum, (B, C, H, W)."""
         return torch.einsum("bkhw,ck->bchw", coefficients_BKHW, self.axes_CK * self.std_K)
 
+    def noise(self, apart_BCHW: Tensor) -> Tensor:
+        """Return the coefficients' deviation (B, K) by noise, from what images differ by."""
+        sigma_BC = 1.4826 * apart_BCHW.flatten(2).abs().median(2).values
+        power_BK = sigma_BC.clamp(min=LEAST_STD) ** -2 @ self.axes_CK.square()
+        return power_BK**-0.5 / self.std_K
+
     def robust(self, x_CHW: Tensor) -> Tensor:
         """Return what an image most likely is (C, H, W), by what its bands agree on.
 
@@ -93,16 +100,17 @@ class Subspace(nn.Module):
 
 
 class Refiner(nn.Module):
-    """Corrections from what differs around a pixel, (B, N, H, W), (B, F, H, W) -> (B, O, H, W).
+    """Corrections from what differs around a pixel, (B, K, N, H, W) -> (B, K, O, H, W).
 
-    Of even ground it says 0, and of twice the contrast twice as much: no layer has a bias and the
-    mean around a pixel is taken away, so that ground of another brightness than that trained on is
-    no other case. Features of the ground say which of its channels count. It begins near 0.
+    All directions share its weights: a small scene has as many examples as it has directions. Of
+    even ground it says 0, and of twice the contrast twice as much: no layer has a bias and the mean
+    around a pixel is taken away, so that ground of another brightness than that trained on is no
+    other case. Features of the ground say which of its channels count. It begins near 0.
 
     Args:
-        inputs: Channels N.
-        features: Channels F of the features.
-        outputs: Channels O.
+        inputs: Images N of each direction.
+        features: Channels F of the features (B, F, H, W).
+        outputs: Images O that come out of each direction.
         width: Channels inside.
         depth: Layers of 3 x 3, at least two.
 
@@ -119,11 +127,15 @@ class Refiner(nn.Module):
         inner = [part for _ in range(depth - 2) for part in (nn.ReLU(), _conv(width, width))]
         self.body = nn.Sequential(*inner, nn.ReLU(), last)
 
-    def forward(self, x_BNHW: Tensor, features_BFHW: Tensor) -> Tensor:
-        differing = x_BNHW - F.avg_pool2d(
-            x_BNHW, AROUND, stride=1, padding=AROUND // 2, count_include_pad=False
+    def forward(self, x_BKNHW: Tensor, features_BFHW: Tensor) -> Tensor:
+        x_XNHW = x_BKNHW.flatten(0, 1)
+        differing = x_XNHW - F.avg_pool2d(
+            x_XNHW, AROUND, stride=1, padding=AROUND // 2, count_include_pad=False
         )
-        return self.body(self.first(differing) * (1 + torch.tanh(self.gate(features_BFHW))))
+        counts = 1 + torch.tanh(self.gate(features_BFHW))
+        inside = self.first(differing).unflatten(0, x_BKNHW.shape[:2]) * counts[:, None]
+        corrections: Tensor = self.body(inside.flatten(0, 1))
+        return corrections.unflatten(0, x_BKNHW.shape[:2])
 
 
 def _conv(before: int, after: int) -> nn.Conv2d:

@@ -88,15 +88,12 @@ class SuperResolution(DenseTrunk):
         self.wavelength: Tensor
         self.register_buffer("wavelength", positions_nm(facts), persistent=False)
         self.subspace = Subspace(facts.bands, options.directions)
-        count = len(self.subspace.std_K)
-        self.refine = Refiner(
-            count, FEATURES, count * self.ratio**2, width=options.width, depth=options.depth
-        )
+        self.refine = Refiner(1, FEATURES, self.ratio**2, width=options.width, depth=options.depth)
 
     def forward(self, small_BCww: Tensor) -> Tensor:
         # Of mean 0 and deviation 1, nearly: a band's range is about four deviations.
         features = self.features(4 * small_BCww - 2, self.wavelength)
-        fine_BXww = self.refine(self.subspace(small_BCww), features)
+        fine_BXww = self.refine(self.subspace(small_BCww)[:, :, None], features).flatten(1, 2)
         image = enlarge(small_BCww, self.ratio)
         image = image + self.subspace.back(F.pixel_shuffle(fine_BXww, self.ratio))
         for _ in range(PROJECTIONS):

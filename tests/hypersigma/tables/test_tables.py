@@ -17,7 +17,7 @@ from hypersigma.__main__ import app
 from hypersigma.tables import runner
 from hypersigma.tables.config import ExperimentConfig, TablesConfig, cells
 from hypersigma.tables.figures import roc
-from hypersigma.tables.results import cells_of, rows
+from hypersigma.tables.results import cells_of, rows, summary
 from hypersigma.tasks import crops
 from hypersigma.train import InterruptedRunError
 
@@ -196,6 +196,21 @@ def test_the_best_of_a_column_is_marked():
     assert found[0].deviations == pytest.approx((np.std([0.1, 0.3], ddof=1), np.sqrt(2)))
     assert cells_of(found, {"rmse": -1, "sad": -1}) == [
         [("0.200 ± 0.141", True), ("4.000 ± 1.414", True)], [("0.250", False), ("", False)]
+    ]  # fmt: skip
+
+
+def test_the_summary_says_who_is_ahead():
+    def record(name, mode, seed, rmse):
+        return {"experiment": "e", "name": name, "method": None if mode else name, "seed": seed,
+                "seconds": 1.0, "metrics": {"rmse": rmse, "sad": 1.0},
+                "config": {"task": "unmixing", "mode": mode or "both"}}  # fmt: skip
+
+    lines = summary([
+        record("poor", None, 0, 0.9), record("good", None, 0, 0.25), record("m", "both", 0, 0.1),
+        record("m", "both", 1, 0.3), record("n", "spatial", 0, 0.5),
+    ])  # fmt: skip
+    assert lines == [
+        ["e", "rmse ↓", "0.250 (good)", "0.500", "", "0.200 ± 0.141", "+0.050"]
     ]  # fmt: skip
 
 
