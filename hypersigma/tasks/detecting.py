@@ -39,7 +39,7 @@ def prepared_detector(
     """
     image_CHW, valid_HW = image_of(benchmark.cube), benchmark.cube.valid_HW
     spectra_NC = image_CHW[:, torch.from_numpy(valid_HW)].T
-    model.inputs, model.whiten = fit_standardize(spectra_NC), fit_whiten(spectra_NC)
+    model.inputs, model.whiten = fit_standardize(spectra_NC), fit_whiten(image_CHW)
     background_HW = np.where(valid_HW, 0, UNKNOWN)
 
     def losses(

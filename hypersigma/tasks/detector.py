@@ -1,7 +1,8 @@
 """What tells small targets, known or unknown, from a background that nobody has labelled.
 
-The network starts as a classical statistic (RX, or ACE for a known target) and learns a correction
-from targets that are put into the image: see `hypersigma.tasks.implants`.
+The score is a classical statistic (RX, or ACE for a known target, of components weighed by their
+share of signal) and a correction of bounded size that the network learns from targets that are put
+into the image: see `hypersigma.tasks.implants`. Before training it is the statistic.
 
 Shape letters: B batch, C bands, w window side, S statistics.
 """
@@ -9,7 +10,7 @@ Shape letters: B batch, C bands, w window side, S statistics.
 import pydantic.dataclasses
 import torch
 import torch.nn.functional as F
-from pydantic import ConfigDict, NonNegativeInt, PositiveInt
+from pydantic import ConfigDict, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from hypersigma.cubes.preprocess import Standardize
@@ -19,8 +20,6 @@ from hypersigma.tasks.trunk import REDUCED
 from hypersigma.tasks.whitening import Whiten
 
 EPS = 1e-6
-TRUST = 10.0
-"""Makes `trust_C` learn faster than other weights: of noise alone there are many components."""
 
 
 @pydantic.dataclasses.dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -35,6 +34,9 @@ class DetectorOptions:
     """Targets that are put into a window while training, at most."""
     side: PositiveInt = 5
     """Side of these [pixel], at most."""
+    correction: PositiveFloat = 0.1
+    """What the network can add to the statistic or take off it, at most. Put-in targets are not
+    the real ones: what it learns from them shall decide between pixels that are nearly alike."""
 
 
 class Detector(DenseTrunk):
@@ -64,26 +66,23 @@ class Detector(DenseTrunk):
         self.whitened = nn.Sequential(
             nn.Conv2d(facts.bands, REDUCED, 1), nn.GELU(), nn.Conv2d(REDUCED, REDUCED, 1)
         )
-        self.trust_C = nn.Parameter(torch.zeros(facts.bands))
-        self.base = nn.Conv2d(statistics, 1, 1)
+        self.correction = options.correction
+        # A probability for the loss; the order of the scores stays.
+        self.log_scale, self.threshold = (nn.Parameter(torch.zeros(())) for _ in range(2))
         self.head = nn.Sequential(
             nn.Conv2d(FEATURES + REDUCED + statistics, REDUCED, 1), nn.GELU(),
             nn.Conv2d(REDUCED, 1, 1),
         )  # fmt: skip
-        self._start_as_statistic()
-
-    def _start_as_statistic(self) -> None:
-        """Let the first of the statistics alone be the score before training."""
         with torch.no_grad():
-            for parameter in (*self.head[-1].parameters(), *self.base.parameters()):
+            for parameter in self.head[-1].parameters():
                 parameter.zero_()
-            self.base.weight[:, 0] = 1.0
 
     def forward(self, x_BCww: Tensor) -> Tensor:
-        z_BCww = self.whiten(x_BCww) * (TRUST * self.trust_C).exp()[:, None, None]
+        z_BCww = self.whiten(x_BCww)
         statistics = self.statistics(z_BCww)
         parts = (self.features(self.inputs(x_BCww), self.wavelength), self.whitened(z_BCww))
-        return self.base(statistics) + self.head(torch.cat((*parts, statistics), 1))
+        learnt = self.correction * self.head(torch.cat((*parts, statistics), 1)).tanh()
+        return self.log_scale.exp() * (statistics[:, :1] + learnt - self.threshold)
 
     def statistics(self, z_BCww: Tensor) -> Tensor:
         """Return what classical detectors say of whitened spectra, (B, S, w, w).
