@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
@@ -51,7 +52,7 @@ def pretrain(
         loaded = configs.load(command.PretrainConfig, config, overrides or ())
         return command.pretrain(loaded, dry=dry_run)
 
-    with noted_early():
+    with nullcontext() if dry_run else noted_early():
         (_report_dry if dry_run else _report)(work, as_json=as_json)
 
 
@@ -77,7 +78,7 @@ def finetune(
         loaded = configs.load(command.FinetuneConfig, config, overrides or ())
         return command.finetune(loaded, dry=dry_run)
 
-    with noted_early():
+    with nullcontext() if dry_run else noted_early():
         (_report_dry if dry_run else _report)(work, as_json=as_json)
 
 

@@ -20,7 +20,7 @@ from hypersigma.dryrun import dry_run
 from hypersigma.inputs import WAVELENGTH_TOLERANCE_NM
 from hypersigma.pretrained import load_for_bands
 from hypersigma.processes import pick_device, process
-from hypersigma.runfolder import finished, resumable, write_summary
+from hypersigma.runfolder import compare, finished, resumable, write_summary
 from hypersigma.runlog import plain_json
 from hypersigma.tasks.cubetasks import CUBE_TASKS
 from hypersigma.tasks.task import Facts, Maps, Prepared, TaskConfig
@@ -90,6 +90,7 @@ def _fit(
     if dry:
         return dry_run(job, config.train, config.run, workers=None)
     if distributed.rank() == 0 and prepared.split is not None:
+        compare(config.run, identity)
         config.run.mkdir(parents=True, exist_ok=True)
         save_split(prepared.split, config.run / SPLIT_FILE)
     progress = fit(job, config.train, config.run)
@@ -97,9 +98,11 @@ def _fit(
         return {}
     if progress.step < config.train.steps:
         return resumable(config.run, progress, config.train.steps)
-    prepared.model.load_state_dict(checkpoint.find(config.run).weights())
+    # Anew from the checkpoint: an engine may have shared the model out.
+    model = CUBE_TASKS[config.task].build(config, prepared.facts)
+    model.load_state_dict(checkpoint.find(config.run).weights())
     extra = {
-        "metrics": _written(prepared, prepared.model, config.run),
+        "metrics": _written(prepared, model.to(device), config.run),
         "pretrained": identity["pretrained"],
     }
     return write_summary(config.run, identity, progress, extra)
@@ -200,14 +203,16 @@ def data_of(benchmark: Benchmark) -> dict[str, Any]:
 
 def write_maps(path: Path, maps: Maps) -> Path:
     """Write maps as `.npz`; numbers with a fraction as float32."""
+    temporary = path.with_name(f".{path.name}")
     np.savez_compressed(
-        path,
+        temporary,
         **{
             name: one.astype(np.float32) if one.dtype.kind == "f" else one
             for name, one in maps.items()
         },
         allow_pickle=False,
     )
+    temporary.replace(path)
     return path
 
 

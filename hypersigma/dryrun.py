@@ -186,7 +186,8 @@ def table(found: dict[str, Any]) -> str:
            for key, value in found["disk_bytes"].items()},
         "a step": f"{times['step_s']:.3g} s",
         "samples / s": f"{times['samples_per_s']:.4g}",
-        "TFLOP / s": f"{times['tflops']:.3g}, {times['peak_share']:.0%} of the peak",
+        "TFLOP / s": f"{times['tflops']:.3g}"
+        + (f", {times['peak_share']:.0%} of the peak" if "peak_share" in times else ""),
         "a look at held-out data": f"{times['evaluation_s']:.3g} s",
         "time to finish": duration(times["left_s"]),
         "data": found["diagnosis"],
@@ -269,6 +270,8 @@ def _evaluation_seconds[T](job: Job[T], config: TrainConfig) -> float:
     job.model.eval()
     with torch.no_grad(), autocast(job.model, config):
         job.evaluate()
+        if job.look:
+            job.look()
     return time.perf_counter() - began
 
 

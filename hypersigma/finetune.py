@@ -28,7 +28,7 @@ from hypersigma.metrics import classification_report, confusion_matrix
 from hypersigma.pixels import Pixels, draw, draw_per_class, labelled, read_classes
 from hypersigma.pretrained import Pretrained, load_pretrained
 from hypersigma.processes import process
-from hypersigma.runfolder import finished, resumable, run_identity, write_summary
+from hypersigma.runfolder import compare, finished, resumable, run_identity, write_summary
 from hypersigma.tasks.classification import PatchClassifier
 from hypersigma.train import Job, TrainConfig, fit
 from storage.schema import TILE_SIZE, SchemaError
@@ -105,6 +105,7 @@ def _finetune(config: FinetuneConfig, device: torch.device, *, dry: bool) -> dic
     model.to(device)
     pixels = training_pixels(config, shards, classes)
     if distributed.rank() == 0 and not dry:
+        compare(config.run, identity)
         save_training_pixels(config, shards, pixels, contract)
     held_out = _validation_pixels(config, shards)
     trained = Classifier(model, contract, classes, device, config.run, identity)

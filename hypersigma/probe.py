@@ -121,6 +121,10 @@ class Probe:
             torch.cat([features(batch).float().cpu() for batch in tiles.batches(bands, size)])
             for tiles in (self.train, self.held_out)
         )
+        with torch.autocast("cpu", enabled=False):
+            return self._scores(train_ND, held_out_ND)
+
+    def _scores(self, train_ND: Tensor, held_out_ND: Tensor) -> dict[str, float]:
         label, true = self.train.label, self.held_out.label
         classes = int(max(label.max(), true.max())) + 1
         near = nearest(train_ND, label, held_out_ND, self.neighbours, classes)

@@ -131,21 +131,30 @@ def compare(run: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         TrainError: It holds a run with another config or other data.
     """
-    path = run / CONFIG_FILE
-    mine = {key: identity[key] for key in ("task", "config", "data")}
+    path, mine = run / CONFIG_FILE, own(identity)
     if path.exists():
-        here, there = flatten(mine), flatten(json.loads(path.read_text(encoding="utf-8")))
-        differing = [
-            f"{key.removeprefix('config.')} is {there.get(key)!r} there and {here.get(key)!r} here"
-            for key in sorted((here.keys() | there.keys()) - MAY_DIFFER)
-            if here.get(key) != there.get(key) and (key in there or here[key])
-        ]
+        differing = differences(mine, json.loads(path.read_text(encoding="utf-8")))
         if differing:
             raise TrainError(
                 f"{run} holds another run: {'; '.join(differing)}; "
                 "give this one another `run` folder, or remove that one"
             )
     return mine
+
+
+def own(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of an identity says whose run it is."""
+    return {key: identity[key] for key in ("task", "config", "data")}
+
+
+def differences(mine: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Return in words where another run differs from this one in what it computes."""
+    here, there = flatten(dict(mine)), flatten(dict(other))
+    return [
+        f"{key.removeprefix('config.')} is {there.get(key)!r} there and {here.get(key)!r} here"
+        for key in sorted((here.keys() | there.keys()) - MAY_DIFFER)
+        if here.get(key) != there.get(key) and (key in there or here[key])
+    ]
 
 
 def resumable(run: Path, progress: Progress, steps: int) -> dict[str, Any]:
@@ -162,23 +171,19 @@ def write_summary(
     """Write and return what a finished run came to.
 
     `first_loss` and `last_loss` are means over the first 5 and the last 20 steps, `ratio` is last
-    / first; so is `loss_mean_spectrum` a mean over the last 20; `val_*` are of the last look at
-    held-out data, `best` of the best one.
+    / first; without the first steps' records, of a folder that was lost, neither first_loss nor
+    ratio is there. `loss_mean_spectrum` is a mean over the last 20, too; `val_*` are of the last
+    look at held-out data, `best` of the best one.
     """
     records = read_metrics(run)
-    first = float(np.mean([record["loss"] for record in records[:FIRST_STEPS]]))
-    last = float(np.mean([record["loss"] for record in records[-LAST_STEPS:]]))
-    numbers = {"first_loss": first, "last_loss": last, "ratio": last / first}
-    if "loss_mean_spectrum" in records[-1]:
-        plain = [record["loss_mean_spectrum"] for record in records[-LAST_STEPS:]]
-        numbers["loss_mean_spectrum"] = float(np.mean(plain))
+    numbers = _losses(records)
     summary = {
         "run": str(run),
         "task": identity["task"],
         "steps": progress.step,
         "seconds": round(progress.seconds, 2),
         **numbers,
-        **{key: value for key, value in records[-1].items() if key.startswith("val_")},
+        **{k: value for one in records[-1:] for k, value in one.items() if k.startswith("val_")},
         "best": progress.best,
         **extra,
         "data": identity["data"],
@@ -187,3 +192,16 @@ def write_summary(
     (run / SUMMARY_FILE).write_text(text, encoding="utf-8")
     written: dict[str, Any] = json.loads(text)
     return written
+
+
+def _losses(records: list[dict[str, float]]) -> dict[str, float]:
+    numbers = {}
+    if records:
+        numbers["last_loss"] = float(np.mean([record["loss"] for record in records[-LAST_STEPS:]]))
+        if records[0]["step"] == 1:
+            first = float(np.mean([record["loss"] for record in records[:FIRST_STEPS]]))
+            numbers = {"first_loss": first, **numbers, "ratio": numbers["last_loss"] / first}
+        if "loss_mean_spectrum" in records[-1]:
+            plain = [record["loss_mean_spectrum"] for record in records[-LAST_STEPS:]]
+            numbers["loss_mean_spectrum"] = float(np.mean(plain))
+    return numbers

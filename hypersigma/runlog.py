@@ -50,7 +50,7 @@ class RunLog:
         text = "".join(json.dumps(record) + "\n" for record in kept)
         self._path.write_text(text if start else "", encoding="utf-8")
         self._file = self._path.open("a", encoding="utf-8")
-        self._writer = SummaryWriter(str(run / "tensorboard"), purge_step=start)
+        self._writer = SummaryWriter(str(run / "tensorboard"), purge_step=start + 1)
         self._every = every
         self._steps = steps
         self._ends = deque[float]([time.perf_counter()], maxlen=PACE_STEPS)
@@ -109,7 +109,8 @@ def in_short(record: Mapping[str, float], seconds: float) -> str:
     if "samples_per_s" in record:
         parts.append(f"{record['samples_per_s']:.4g} samples/s")
     if "tflops" in record:
-        parts.append(f"{record['tflops']:.3g} TFLOP/s ({record['peak_share']:.0%} of peak)")
+        share = f" ({record['peak_share']:.0%} of peak)" if "peak_share" in record else ""
+        parts.append(f"{record['tflops']:.3g} TFLOP/s{share}")
     if "data_wait" in record and seconds > 0:
         parts.append(f"waits {min(1.0, record['data_wait'] / seconds):.0%}")
     if "memory_gb" in record:

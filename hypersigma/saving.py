@@ -29,7 +29,7 @@ class Saver:
         run: Run folder.
         keep: How many of the newest checkpoints stay.
         keep_every: Checkpoints of steps that are multiples of it stay, too; 0: none.
-        mirror: Gets copies, by the same thread.
+        mirror: Is told of each new one.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class Saver:
             spare = best["step"] if best else None
             checkpoint.prune(self._run, keep=self._keep, every=self._every, spare=spare)
             if self._mirror is not None:
-                self._mirror.send()
+                self._mirror.sync()
         except OSError as error:
             if error.errno in FULL and checkpoint.newest(self._run) is not None:
                 logger.warning(

@@ -64,7 +64,7 @@ class Requests:
 @contextmanager
 def stop_requests() -> Iterator[Requests]:
     """Note Ctrl-C, SIGTERM and SIGUSR1, so that a step can be finished; a second Ctrl-C kills."""
-    asked = Requests(set(_early))
+    asked = Requests()
     if threading.current_thread() is not threading.main_thread():
         yield asked
         return
@@ -80,6 +80,7 @@ def stop_requests() -> Iterator[Requests]:
             logger.warning("%s: finishing this step and saving", name)
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, *PREEMPTED)}
+    asked.noted |= _early
     try:
         yield asked
     finally:

@@ -1,5 +1,6 @@
 """How fast a model computes [FLOP/s], and which share of what its device could do that is."""
 
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,7 +48,7 @@ class Speed:
         self._device = next(model.parameters()).device
         self._batches, self._processes, self._bf16 = batches, processes, bf16
         self._flop: float | None = None
-        self._peak = 0.0
+        self._peak: float | None = None
 
     @contextmanager
     def counting(self) -> Iterator[None]:
@@ -68,10 +69,14 @@ class Speed:
         """
         if self._flop is None:
             return {}
-        if not self._peak:
-            self._peak = peak(self._device, bf16=self._bf16)
         rate = self._flop * self._batches / seconds
-        return {"tflops": rate / 1e12, "peak_share": rate / self._processes / self._peak}
+        if self._peak is None:
+            try:
+                self._peak = peak(self._device, bf16=self._bf16)
+            except torch.OutOfMemoryError:  # no room beside the model to measure it
+                self._peak = 0.0
+        share = {"peak_share": rate / self._processes / self._peak} if self._peak else {}
+        return {"tflops": rate / 1e12, **share}
 
 
 class _Counter(TorchDispatchMode):
@@ -93,7 +98,7 @@ def peak(device: torch.device, *, bf16: bool) -> float:
     """Return the most FLOP/s that a device can be expected to reach."""
     if device.type == "cuda" and bf16:
         name = torch.cuda.get_device_name(device)
-        known = [part for part in PEAKS if part in name]
+        known = [part for part in PEAKS if re.search(rf"\b{part}\b", name)]
         if known:
             return PEAKS[max(known, key=len)]
     return measured_peak(device, torch.bfloat16 if bf16 else torch.float32)

@@ -5,7 +5,7 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,10 +93,11 @@ def fit[T](job: Job[T], config: TrainConfig, run: Path) -> Progress:
         InterruptedRunError: Ctrl-C came; the finished steps are in a checkpoint.
     """
     config.parts(distributed.world())
-    mirror = None if config.mirror is None else Mirror(run, config.mirror)
+    mirror = None
     if distributed.rank() == 0:
         claim(run, job.identity)
-        if mirror is not None:
+        if config.mirror is not None:
+            mirror = Mirror(run, config.mirror, job.identity)
             mirror.fetch()
     trained = engine(job.model, config)
     speed = Speed(
@@ -105,6 +106,7 @@ def fit[T](job: Job[T], config: TrainConfig, run: Path) -> Progress:
     )  # fmt: skip
     with (
         stop_requests() as asked,
+        mirror or nullcontext(),
         Saver(run, keep=config.keep, keep_every=config.keep_every, mirror=mirror) as saver,
         Watchdog(run, config.stall_seconds) as watchdog,
     ):

@@ -106,6 +106,11 @@ def check_bands(cube: Cube) -> None:
         )
 
 
+def in_nm(centres: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return band centres [nm] that a file tells in nm, or in um: all are below 100 then."""
+    return centres * 1000 if centres.max() < 100 else centres
+
+
 def new_cube(
     x_HWC: Numbers, *, wavelength: Any = None, nodata: float | None = None, **known: Any
 ) -> Cube:
@@ -131,6 +136,5 @@ def new_cube(
             raise ValueError(
                 f"expected a wavelength for each of {x_HWC.shape[2]} bands, got {len(centres)}"
             )
-        if centres.max() < 100:
-            centres = centres * 1000
+        centres = in_nm(centres)
     return Cube(x_HWC, centres, measured(x_HWC, nodata), **known)

@@ -125,7 +125,14 @@ class Sharded:
                 _keep(moments, f"{key}.{name}", value, keep=keep)
             if updates:
                 _keep(moments, f"step.{name}", torch.tensor(updates), keep=keep)
+        for name, buffer in self._buffers().items():
+            _keep(weights, name, buffer, keep=keep)
         return Tensors(weights, moments) if keep else None
+
+    def _buffers(self) -> dict[str, Tensor]:
+        """Return what the model keeps beside its parameters: scalings, for example."""
+        kept = self._model.state_dict().keys()
+        return {name: one for name, one in self._model.named_buffers() if name in kept}
 
     def load(self, tensors: Tensors) -> None:
         """Take weights and moments; each process takes its share."""
@@ -138,6 +145,8 @@ class Sharded:
             found = moments_of(name, tensors)
             for key in _MEANS if found and parameter.requires_grad else ():
                 self._put(parameter, found[key], key)
+        for name, buffer in self._buffers().items():
+            buffer.copy_(tensors.model[name])
 
     def _gathered(self, parameter: nn.Parameter) -> AbstractContextManager[Any]:
         """Return what a parameter is whole in; the first process's change to it reaches all."""

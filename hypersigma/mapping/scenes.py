@@ -9,7 +9,8 @@ import logging
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -17,11 +18,13 @@ from typing import Any, Literal
 import numpy as np
 import pydantic.dataclasses
 import yaml
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from pydantic import ConfigDict, NonNegativeInt, PositiveFloat
 
 from hypersigma.cubefit import check_facts, open_run
 from hypersigma.cubes.benchmarks import read_benchmark
+from hypersigma.cubes.raster import data_file
 from hypersigma.mapping.cog import thinned, write_cog
 from hypersigma.mapping.colours import draw_classes, draw_numbers, preview_step
 from hypersigma.mapping.rows import Rows
@@ -121,26 +124,45 @@ def map_scene(config: MapConfig) -> dict[str, Any]:
     }  # fmt: skip
     config.out.mkdir(parents=True, exist_ok=True)
     stem = Path(source.name.removesuffix(".tif").removesuffix(".tiff")).name
-    with Rows(config.out / f".{stem}_{trained.task}.rows", identity) as rows:
+    said = {key: value for key, value in identity.items() if key != "weights"}
+    path = config.out / f".{stem}_{trained.task}.rows"
+    with alone(path), Rows(path, identity) as rows:
         _fill(rows, config, shown, source)
-        said = {key: value for key, value in identity.items() if key != "weights"}
-        written = _write(config.out, stem, rows, shown, source, said)
+        result = said | _write(config.out, stem, rows, shown, source, said)
+        (config.out / f"{stem}.json").write_text(plain_json(result), encoding="utf-8")
         rows.remove()
-    result = said | written
-    (config.out / f"{stem}.json").write_text(plain_json(result), encoding="utf-8")
     return result
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Be the only one who works on a map's rows.
+
+    Raises:
+        ValueError: Another process does.
+    """
+    lock = FileLock(path.with_suffix(".lock"), timeout=0)
+    try:
+        with lock:
+            yield
+            path.with_suffix(".lock").unlink(missing_ok=True)
+    except Timeout as error:
+        raise ValueError(
+            f"{path.parent}: another process makes this map; wait for it, or stop it"
+        ) from error
 
 
 def open_source(config: MapConfig) -> tuple[Source, dict[str, Any]]:
     """Open the scene; return it and, as plain data, what it is."""
     if config.image is not None:
-        origin: dict[str, Any] = {"scale": config.scale}
+        origin: dict[str, Any] = {"scale": config.scale, "nodata": config.nodata}
         dates: list[Source] = []
         for name, path in (("image", config.image), ("other", config.other)):
             if path is not None:
                 dates.append(RasterSource(path, scale=config.scale, nodata=config.nodata))
-                stat = path.stat()
-                origin[name] = [str(path.resolve()), stat.st_size, stat.st_mtime_ns]
+                stats = [one.stat() for one in {path, data_file(path)}]
+                sizes = sorted((stat.st_size, stat.st_mtime_ns) for stat in stats)
+                origin[name] = [str(path.resolve()), *sizes]
         return dates[0] if len(dates) == 1 else PairSource(*dates), origin
     if config.store is not None:
         if config.scene_id is None:
@@ -169,7 +191,10 @@ def opened(config: MapConfig) -> Opened:
 
 
 def _fill(rows: Rows, config: MapConfig, shown: Seen, source: Source) -> None:
-    """Add the rows that are not there yet."""
+    """Add the rows that are not there yet.
+
+    By the same number of threads the same bits; workers have one each.
+    """
     count = len(shown.windows.rows(source.height))
     if rows.strips:
         logger.info("goes on behind row %d of %d", rows.count, source.height)

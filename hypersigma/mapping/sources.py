@@ -21,7 +21,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from rasterio.windows import Window
 
-from hypersigma.cubes.cube import Cube
+from hypersigma.cubes.cube import Cube, in_nm
 from hypersigma.cubes.raster import data_file, wavelengths
 from storage.schema import TILE_SIZE
 
@@ -89,7 +89,7 @@ class RasterSource:
         self.name = self._path.name
         self.height, self.width, self.bands = self._file.height, self._file.width, self._file.count
         found = wavelengths(self._file)
-        self.wavelength = None if found is None else tuple(found)
+        self.wavelength = None if found is None else tuple(in_nm(np.array(found)).tolist())
         self._nodata = self._file.nodata if nodata is None else nodata
         self.placed = _placed(self._file)
 
@@ -147,8 +147,8 @@ class PairSource:
     """
 
     def __init__(self, before: Source, after: Source) -> None:
-        for what in ("height", "width", "bands", "wavelength", "placed"):
-            a, b = (getattr(one, what) for one in (before, after))
+        for what, told in (("size", _size), ("bands", _bands), ("grid", _grid)):
+            a, b = told(before), told(after)
             if a != b:
                 raise ValueError(
                     f"expected two dates of one grid and the same bands, got {what} {a} of "
@@ -162,6 +162,21 @@ class PairSource:
         """Return the rows of both (2 C, n, W), and which pixels are valid in both."""
         images, valid = zip(*(one.rows(first, last) for one in self._both), strict=True)
         return np.concatenate(images), np.logical_and(*valid)
+
+
+def _size(source: Source) -> tuple[int, int]:
+    return source.height, source.width
+
+
+def _bands(source: Source) -> tuple[int, ...]:
+    return (source.bands, *(round(one) for one in source.wavelength or ()))
+
+
+def _grid(source: Source) -> Any:
+    placed = source.placed
+    if "gcps" in placed:  # which are never equal themselves
+        return [(one.row, one.col, one.x, one.y) for one in placed["gcps"]]
+    return placed
 
 
 def store_georeference(scene: xr.Dataset) -> dict[str, Any]:
@@ -195,6 +210,8 @@ def kind_of(placed: Mapping[str, Any]) -> str:
 
 
 def _placed(file: Any) -> dict[str, Any]:
+    if file.crs is not None and not file.transform.is_identity:
+        return {"crs": file.crs, "transform": file.transform}
     if file.rpcs is not None:
         return {"rpcs": file.rpcs}
     points, crs = file.gcps

@@ -109,11 +109,12 @@ def import_(
 
     naming = Naming(sensor, _pattern(name), split_shares(split))
     options = ImportOptions(key, bands, scale, dtype, member, dataset, naming, nodata)
-    made = ShardOptions(
-        tiles_per_shard=tiles_per_shard or (TILES_PER_SHARD if size is None else None),
-        shard_bytes=size,
-        codec=codec,
-    )
+    with said_in_words():
+        made = ShardOptions(
+            tiles_per_shard=tiles_per_shard or (TILES_PER_SHARD if size is None else None),
+            shard_bytes=size,
+            codec=codec,
+        )
     seen: list[Rejected] = []
 
     def told(rejected: "Rejected") -> None:

@@ -183,5 +183,5 @@ def test_two_dates_are_one_image_where_both_are_valid():
     assert valid.sum() == 27
     np.testing.assert_array_equal((found[5:] - found[:5])[:, valid], 1)
     assert pair.placed["transform"] == GRID
-    with pytest.raises(ValueError, match="two dates of one grid and the same bands, got height 9"):
+    with pytest.raises(ValueError, match="two dates of one grid and the same bands, got size"):
         PairSource(CubeSource(before), CubeSource(cube(8, 7, **placed)))

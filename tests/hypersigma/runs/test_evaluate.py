@@ -17,6 +17,7 @@ from hypersigma.checkpoint import CheckpointError
 from hypersigma.controls import logistic_regression, nearest_mean
 from hypersigma.evaluate import EvaluateConfig, evaluate
 from hypersigma.finetune import FinetuneConfig, finetune
+from hypersigma.mapping import colours
 from hypersigma.maps import PredictConfig, predict
 from hypersigma.pretrain import pretrain
 from storage.schema import SchemaError
@@ -159,7 +160,7 @@ def test_map_covers_every_measured_pixel_on_the_grid_of_the_scene(mapped, world)
         assert (source.dtypes, source.nodata) == (("uint8",), 0)
         assert source.crs.to_epsg() == 32633
         assert source.transform[:6] == (30.0, 0.0, 500000.0, 0.0, -30.0, 5600000.0)
-        assert source.colormap(1)[1] == (*maps.COLOURS[0], 255)
+        assert source.colormap(1)[1] == (*colours.COLOURS[0], 255)
         assert source.colormap(1)[0][3] == 0
         assert {source.tags(1)[f"class_{k}"] for k in (1, 2, 3)} == set(CLASSES)
         assert source.tags()["scene_id"] == "h1"

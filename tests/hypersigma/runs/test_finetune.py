@@ -205,10 +205,10 @@ def _interrupt_after(monkeypatch, step):
 
     usual, calls = module.window_losses, []
 
-    def losses(*arguments):
+    def losses(*arguments, **options):
         calls.append(1)
         if len(calls) == step:
             os.kill(os.getpid(), signal.SIGINT)
-        return usual(*arguments)
+        return usual(*arguments, **options)
 
     monkeypatch.setattr(module, "window_losses", losses)
