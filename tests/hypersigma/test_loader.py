@@ -294,9 +294,9 @@ def test_ctrl_c_and_a_kill_end_all_processes_and_leave_nothing(shards, tmp_path,
         assert len(family) >= 2
         os.killpg(process.pid, how) if how == signal.SIGINT else process.kill()
         try:
-            process.wait(timeout=10)
+            process.wait(timeout=30)
         finally:
             process.kill()  # or a test that fails would wait for ever
-    _, alive = psutil.wait_procs(family, timeout=5)
+    _, alive = psutil.wait_procs(family, timeout=30)
     assert not alive
     assert not leftovers() - before  # others test at the same time, and clear up theirs
