@@ -70,7 +70,7 @@ CASES: dict[str, Case] = {
     "unmixing jasper_ridge": Case("unmixing", "jasper_ridge", 200, 3e-3, 8, {}),
 } | {
     f"denoising jasper_ridge {noise}": Case(
-        "denoising", "jasper_ridge", 80, 4e-3, 8, {"noise": noise}
+        "denoising", "jasper_ridge", 60, 4e-3, 8, {"noise": noise}
     )
     for noise in NOISES
 } | {

@@ -2,8 +2,8 @@
 
 The first is that of `hypersigma.classical.restoration.low_rank`. The second lies in the subspace of
 clean training spectra, by what the noisy bands agree on: dead lines, stripes and impulses hardly
-count. The network begins between them. It is trained on windows of training ground whose noise is
-drawn anew again and again.
+count. The network begins at their best blend, and is trained on windows of training ground whose
+noise is drawn anew again and again.
 
 Shape letters: B batch, C bands, K directions of the subspace, H W pixels, w window side.
 """
@@ -88,6 +88,25 @@ class Denoising(DenseTrunk):
         # What lies outside the subspace is the first estimate's, as far as it is of use.
         self.outside_C11 = nn.Parameter(torch.ones(facts.bands, 1, 1))
 
+    def begin(self, seen_3CHW: Tensor, true_CHW: Tensor) -> None:
+        """Let the model begin at the best blend of the estimates, by training ground.
+
+        Args:
+            seen_3CHW: Noisy training ground and both estimates.
+            true_CHW: What is to be found.
+        """
+        _, low_rank_CHW, robust_CHW = seen_3CHW
+        mean_C11 = self.subspace.mean_C[:, None, None]
+        low_rank_KHW, robust_KHW, true_KHW = self.subspace(
+            torch.stack((low_rank_CHW, robust_CHW, true_CHW))
+        )
+        self.blend_K11.data = _share(true_KHW - robust_KHW, low_rank_KHW - robust_KHW)
+        outside, true_outside = (
+            image - mean_C11 - self.subspace.back(part[None])[0]
+            for image, part in ((low_rank_CHW, low_rank_KHW), (true_CHW, true_KHW))
+        )
+        self.outside_C11.data = _share(true_outside, outside)
+
     def forward(self, seen_B3Cww: Tensor) -> Tensor:
         noisy_BCww, low_rank_BCww, robust_BCww = seen_B3Cww.unbind(1)
         both_BK2ww = torch.stack((self.subspace(low_rank_BCww), self.subspace(robust_BCww)), 2)
@@ -107,6 +126,12 @@ class Denoising(DenseTrunk):
     def loss(self, found_BCww: Tensor, true_BCww: Tensor) -> Tensor:
         """Return the mean absolute error, a scalar."""
         return charbonnier(found_BCww, true_BCww)
+
+
+def _share(wanted_NHW: Tensor, given_NHW: Tensor) -> Tensor:
+    """Return the share (N, 1, 1), from 0 to 1, of each image that comes nearest to another."""
+    fit_N = (wanted_NHW * given_NHW).sum((1, 2)) / given_NHW.square().sum((1, 2)).clamp(min=1e-12)
+    return fit_N.clamp(0, 1)[:, None, None]
 
 
 def build(config: TaskConfig, facts: Facts) -> Denoising:
@@ -133,6 +158,8 @@ def prepare(config: TaskConfig, benchmark: Benchmark) -> Prepared[Pairs]:
     def scene(realisation: int) -> Tensor:
         ground = clean_CHW[:, *train].numpy()
         return estimates(model, noisy(ground, options.noise, seed, TRAIN, realisation))
+
+    model.begin(scene(0), clean_CHW[:, *train])
 
     @lru_cache(maxsize=1)
     def val_image() -> Tensor:

@@ -73,6 +73,21 @@ def test_denoising_has_a_gradient_everywhere(mode):
     assert gradients(model) == []
 
 
+def test_denoising_begins_at_the_better_of_two_estimates():
+    torch.manual_seed(0)
+    options = {"window": 8, "overlap": 4, "directions": 5}
+    true, noise = torch.rand(2, 12, 16, 16)
+    model = denoising.build(config("denoising", **options), FACTS)
+    model.subspace.fit(true.flatten(1))
+    for estimates in ((true, true + noise), (true + noise, true)):
+        model.begin(torch.stack((true + noise, *estimates)), true)
+        first = float(estimates[0] is true)
+        torch.testing.assert_close(model.blend_K11, torch.full((5, 1, 1), first), atol=1e-4, rtol=0)
+    # Both noisy, each apart from the other: half of each.
+    model.begin(torch.stack((true, true + noise - 0.5, true - noise + 0.5)), true)
+    torch.testing.assert_close(model.blend_K11, torch.full((5, 1, 1), 0.5), atol=1e-4, rtol=0)
+
+
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("ratio", [2, 4, 8])
 def test_super_resolution_has_a_gradient_everywhere(mode, ratio):
