@@ -171,6 +171,29 @@ def test_another_scene_begins_anew(trained, tmp_path, monkeypatch):
     assert len(seen) == 7
 
 
+def test_one_process_at_a_time_makes_a_map(trained, tmp_path):
+    folder, _ = trained
+    path = tmp_path / "map/.scene_segmentation.rows"
+    path.parent.mkdir()
+    with scenes.alone(path), pytest.raises(ValueError, match="another process makes this map"):
+        map_scene(config(folder, tmp_path / "map"))
+
+
+def test_another_nodata_begins_anew(trained, tmp_path, monkeypatch):
+    folder, _ = trained
+    with monkeypatch.context() as patched:
+        patched.setattr(scenes, "_write", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            map_scene(config(folder, tmp_path / "map"))
+    seen = []
+    append = scenes.Rows.append
+    monkeypatch.setattr(
+        scenes.Rows, "append", lambda self, *strip: (seen.append(1), append(self, *strip))
+    )
+    map_scene(config(folder, tmp_path / "map", nodata=-1.0))
+    assert len(seen) == 7
+
+
 def test_workers_write_the_same_bytes(trained, tmp_path):
     folder, _ = trained
     for workers in (0, 2):

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import rasterio
 import torch
+from rasterio.control import GroundControlPoint
 from rasterio.rpc import RPC
 from rasterio.transform import from_origin
 
 from hypersigma.cubes.cube import new_cube
 from hypersigma.mapping.cog import Layer, thinned, write_cog
 from hypersigma.mapping.rows import Rows
-from hypersigma.mapping.sources import CubeSource, PairSource, RasterSource
+from hypersigma.mapping.sources import CubeSource, PairSource, RasterSource, kind_of
 from hypersigma.mapping.strips import Windows, strips
 from hypersigma.tasks.dense import blended
 from tests.hypersigma.runs.conftest import RPC as RPC_NUMBERS
@@ -185,3 +186,34 @@ def test_two_dates_are_one_image_where_both_are_valid():
     assert pair.placed["transform"] == GRID
     with pytest.raises(ValueError, match="two dates of one grid and the same bands, got size"):
         PairSource(CubeSource(before), CubeSource(cube(8, 7, **placed)))
+
+
+def write_plain(path, **placed):
+    """Write a raster of two bands at 0.45 and 0.9 um."""
+    with rasterio.open(
+        path, "w", driver="GTiff", count=2, height=4, width=5, dtype="uint8", **placed
+    ) as file:
+        file.write(np.ones((2, 4, 5), "u1"))
+        for band, wavelength in enumerate((0.45, 0.9), start=1):
+            file.update_tags(band, wavelength=wavelength)
+
+
+def test_micrometres_are_nanometres(tmp_path):
+    write_plain(tmp_path / "a.tif", crs="EPSG:32633", transform=GRID)
+    assert RasterSource(tmp_path / "a.tif").wavelength == pytest.approx((450, 900))
+
+
+def test_a_grid_counts_more_than_polynomials(tmp_path):
+    write_plain(tmp_path / "a.tif", crs="EPSG:32633", transform=GRID, rpcs=RPC(**RPC_NUMBERS))
+    assert RasterSource(tmp_path / "a.tif").placed["transform"] == GRID
+
+
+def test_dates_with_the_same_ground_points_are_of_one_grid(tmp_path):
+    points = [
+        GroundControlPoint(row=row, col=col, x=10 + col, y=50 - row)
+        for row in (0, 3) for col in (0, 4)
+    ]  # fmt: skip
+    for name in ("a.tif", "b.tif"):
+        write_plain(tmp_path / name, gcps=points, crs="EPSG:4326")
+    pair = PairSource(*(RasterSource(tmp_path / name) for name in ("a.tif", "b.tif")))
+    assert kind_of(pair.placed) == "gcp"
