@@ -171,9 +171,12 @@ def prefect_worker(compose: Compose, folder: Path, env: dict[str, str]) -> Itera
     own = {"PREFECT_WORKER_WEBSERVER_HOST": "127.0.0.1", "PREFECT_WORKER_WEBSERVER_PORT": str(port)}
     all_env = environment(**{**env, **own, "PREFECT_HOME": str(folder / "worker")})
     command = service["command"]
-    healthy = answers(_health_url(service, port))
-    with running("worker", command, healthy, folder=folder, env=all_env):
-        yield command[command.index("--pool") + 1]
+    pool = command[command.index("--pool") + 1]
+    lives = answers(_health_url(service, port))
+    # It answers before it has made its pool.
+    ready = succeeds(["prefect", "work-pool", "inspect", pool], all_env)
+    with running("worker", command, lambda: lives() and ready(), folder=folder, env=all_env):
+        yield pool
 
 
 def _do(command: list[str], env: dict[str, str], folder: Path) -> None:
