@@ -4,17 +4,24 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
+import typer.main
+
+from hypersigma.__main__ import app as train
+from pipeline.__main__ import app as data
 
 ROOT = Path(__file__).parents[1]
 EXCERPT = re.compile(r"^```text in=(\S+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 BLOCK = re.compile(r"^```(\w+)(?: file=(\S+))?\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
+PROGRAMS = {"hypersigma-data": data, "hypersigma-train": train}
 KEPT = 2
 """Commands of pages that begin alike: scenes, and a store of them."""
 
@@ -67,6 +74,24 @@ def run_page(page: Path, folder: Path, kept: Path | None = None) -> list[str]:
     return commands
 
 
+@pytest.mark.parametrize("page", sorted(path.name for path in (ROOT / "docs").glob("*.md")))
+def test_commands_of_all_pages_are_taken(page):
+    """What runs is a soak for most pages; that no option is misspelt is looked at each time."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    lines = [line for language, _, block in BLOCK.findall(text) if language == "sh"
+             for line in block.splitlines()]  # fmt: skip
+    for line in lines:
+        program, *arguments = shlex.split(line)
+        if program not in PROGRAMS:
+            continue
+        command = typer.main.get_command(PROGRAMS[program])
+        while hasattr(command, "commands"):
+            name, *arguments = arguments
+            command = command.commands[name]
+        with click.Context(command) as context:
+            assert command.parse_args(context, arguments) == [], line
+
+
 @pytest.mark.slow
 def test_build_a_dataset(tmp_path, kept):
     commands = run_page(ROOT / "docs/build-a-dataset.md", tmp_path, kept)
@@ -74,14 +99,14 @@ def test_build_a_dataset(tmp_path, kept):
     assert (tmp_path / "shards/manifest.json").is_file()
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_catalogue(tmp_path, kept):
     commands = run_page(ROOT / "docs/catalogue.md", tmp_path, kept)
     assert len(commands) >= 10
     assert (tmp_path / "card/index.html").is_file()
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_shards(tmp_path, kept):
     commands = run_page(ROOT / "docs/shards.md", tmp_path, kept)
     assert len(commands) >= 10
@@ -103,7 +128,7 @@ def test_published_weights(tmp_path):
     assert (tmp_path / "weights.pth").is_file()
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_splits(tmp_path, kept):
     commands = run_page(ROOT / "docs/splits.md", tmp_path, kept)
     assert len(commands) == 9
@@ -117,7 +142,7 @@ def test_each_scene_is_named():
     assert {name for name in names if f"`{name}`" not in text} == set()
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_benchmark(tmp_path):
     commands = run_page(ROOT / "docs/benchmark.md", tmp_path)
     assert len(commands) == 3
@@ -142,7 +167,7 @@ def test_train(tmp_path):
     assert not (tmp_path / "runs/later").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_maps(tmp_path):
     assert len(run_page(ROOT / "docs/maps.md", tmp_path)) == 5
     assert (tmp_path / "map/scene_probability.tif").is_file()
@@ -154,7 +179,7 @@ def test_slurm(tmp_path):
     assert "#SBATCH --partition=gpu\n" in (tmp_path / "job.sbatch").read_text()
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.prefect
 def test_schedule(tmp_path):
     commands = run_page(ROOT / "docs/schedule.md", tmp_path)
