@@ -24,7 +24,7 @@ demo: setup ## synthetic raw scenes -> dataset -> models -> maps -> demo/report/
 	$(BIN)/python -m scripts.demo
 
 test: setup services ## all tests, by two processes
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadscope
 
 lint: setup ## format, lint, types, import rules
 	$(BIN)/ruff format --check .
