@@ -59,7 +59,7 @@ def run_and_kill(root, log, rng, order, *, workers):
         assert process.poll() is None, process.stderr.read()
         family = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(signal.SIGKILL)
-    _, alive = psutil.wait_procs(family, timeout=5)
+    _, alive = psutil.wait_procs(family, timeout=30)
     assert not alive
     lines, _ = whole_lines(log)
     return lines[-1]["after"] if lines else None

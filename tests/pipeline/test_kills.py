@@ -77,7 +77,7 @@ def test_a_build_that_ends_leaves_no_process_behind(tmp_path, how):
     first = kills.start(config)
     wait_until(lambda: kills.working(tmp_path / "store") == ["a"])
     first.kill()
-    first.wait(timeout=20)
+    first.wait(timeout=60)
     second = psutil.Popen(
         kills.command(config), cwd=kills.ROOT,
         # A shell's background jobs ignore Ctrl-C, and so would all that they start.
@@ -87,7 +87,7 @@ def test_a_build_that_ends_leaves_no_process_behind(tmp_path, how):
     time.sleep(2)
     family = second.children(recursive=True)
     second.send_signal(how)
-    second.wait(timeout=20)
+    second.wait(timeout=60)
     assert not psutil.wait_procs(family, timeout=30)[1]  # one may still be importing
 
 
