@@ -144,12 +144,14 @@ def _count(benchmark: Benchmark) -> int:
     return len(benchmark.classes)
 
 
+CLASSIFIERS: dict[str, Method] = {
+    "svm": partial(classes, fit_svm),
+    "random_forest": partial(classes, fit_forest),
+    "cnn_1d": partial(classes, fit_cnn),
+}
 METHODS: dict[str, dict[str, Method]] = {
-    "segmentation": {
-        "svm": partial(classes, fit_svm),
-        "random_forest": partial(classes, fit_forest),
-        "cnn_1d": partial(classes, fit_cnn),
-    },
+    "patch_classification": CLASSIFIERS,
+    "segmentation": CLASSIFIERS,
     "anomaly_detection": {
         "rx": partial(anomalies, detection.rx),
         "local_rx": partial(anomalies, detection.local_rx),

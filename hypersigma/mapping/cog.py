@@ -16,8 +16,11 @@ import rasterio.shutil
 from numpy.typing import NDArray
 from rasterio.windows import Window
 
-STRIP_ROWS = 256
+STRIP_BYTES = 32 * 2**20
+"""Of a map that are held at once, about."""
 BLOCK = 256
+GDAL = {"GDAL_CACHEMAX": 64 * 2**20}
+"""By default its cache takes 5 % of the machine's memory, whatever else is to fit in."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +34,8 @@ class Layer:
     colours: Mapping[int, tuple[int, int, int, int]] = field(default_factory=dict)
     """Of its values, of a map of classes."""
     tags: Mapping[str, str] = field(default_factory=dict)
-    band_tags: Mapping[str, str] = field(default_factory=dict)
-    """Of its first band."""
+    band_tags: Sequence[Mapping[str, str]] = ()
+    """Of its bands, from the first on."""
 
 
 def write_cog(
@@ -56,26 +59,29 @@ def write_cog(
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     plain, cloud = (path.with_name(f".{path.name}.{part}") for part in ("plain", "cloud"))
+    row_bytes = np.dtype(layer.dtype).itemsize * len(layer.names) * width
+    strip = min(max(STRIP_BYTES // row_bytes, 1), BLOCK, height)
     profile = {
         "driver": "GTiff", "height": height, "width": width, "count": len(layer.names),
-        "dtype": layer.dtype, "nodata": layer.nodata, "tiled": True, "blockxsize": BLOCK,
-        "blockysize": BLOCK, "interleave": "band", "bigtiff": "if_safer",
+        "dtype": layer.dtype, "nodata": layer.nodata, "tiled": False, "blockysize": strip,
+        "interleave": "band", "bigtiff": "if_safer",
     }  # fmt: skip
     if layer.colours:
         profile["photometric"] = "palette"
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), rasterio.Env(**GDAL):
             warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
             with rasterio.open(plain, "w", **profile, **placed) as target:
-                for first in range(0, height, STRIP_ROWS):
-                    last = min(first + STRIP_ROWS, height)
+                for first in range(0, height, strip):
+                    last = min(first + strip, height)
                     target.write(read(first, last), window=Window(0, first, width, last - first))
                 if layer.colours:
                     target.write_colormap(1, dict(layer.colours))
                 for number, name in enumerate(layer.names, start=1):
                     target.set_band_description(number, name)
                 target.update_tags(**layer.tags)
-                target.update_tags(1, **layer.band_tags)
+                for number, tags in enumerate(layer.band_tags, start=1):
+                    target.update_tags(number, **tags)
             smooth = "nearest" if layer.colours else "average"
             rasterio.shutil.copy(
                 plain, cloud, driver="COG", compress="deflate", blocksize=BLOCK,

@@ -24,6 +24,11 @@ MOST_SHOWN = 6
 """Bands of a map that a preview shows."""
 
 
+def bands_shown(count: int) -> list[int]:
+    """Return which bands of so many a preview shows, from 0: evenly chosen, the first and last."""
+    return np.linspace(0, count - 1, min(count, MOST_SHOWN)).round().astype(int).tolist()
+
+
 def colour(number: int) -> tuple[int, int, int]:
     """Return the colour of class `number`, counted from 1; after 20 classes they come again."""
     return COLOURS[(number - 1) % len(COLOURS)]
@@ -51,14 +56,13 @@ def draw_classes(path: Path, labels_nW: NDArray[np.integer], names: list[str], t
 
 
 def draw_numbers(path: Path, maps_knW: NDArray[np.floating], names: list[str], title: str) -> None:
-    """Draw the first bands of a map of numbers, NaN where there is none, as PNG.
+    """Draw the bands of a map of numbers, NaN where there is none, side by side as PNG.
 
     Each from its 1st to its 99th percentile.
     """
-    shown = maps_knW[:MOST_SHOWN]
-    figure = _figure(shown.shape[1:], len(shown), 0.8)
+    figure = _figure(maps_knW.shape[1:], len(maps_knW), 0.8)
     for axis, image_nW, name in zip(
-        figure.subplots(1, len(shown), squeeze=False)[0], shown, names, strict=False
+        figure.subplots(1, len(maps_knW), squeeze=False)[0], maps_knW, names, strict=True
     ):
         known = image_nW[np.isfinite(image_nW)]
         low, high = np.percentile(known, (1, 99)) if known.size else (0.0, 1.0)

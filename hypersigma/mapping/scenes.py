@@ -26,7 +26,7 @@ from hypersigma.cubefit import check_facts, open_run
 from hypersigma.cubes.benchmarks import read_benchmark
 from hypersigma.cubes.raster import data_file
 from hypersigma.mapping.cog import thinned, write_cog
-from hypersigma.mapping.colours import draw_classes, draw_numbers, preview_step
+from hypersigma.mapping.colours import bands_shown, draw_classes, draw_numbers, preview_step
 from hypersigma.mapping.rows import Rows
 from hypersigma.mapping.seen import NO_CLASS, Output, Seen, seen
 from hypersigma.mapping.sources import (
@@ -187,7 +187,8 @@ def open_model(config: MapConfig) -> Seen:
 
 def opened(config: MapConfig) -> Opened:
     """Open what a worker needs."""
-    return open_model(config).run, open_source(config)[0]
+    shown = open_model(config)
+    return shown.run, shown.source(open_source(config)[0])
 
 
 def _fill(rows: Rows, config: MapConfig, shown: Seen, source: Source) -> None:
@@ -221,13 +222,15 @@ def _write(
         files[name] = str(path)
     name, output = next(iter(shown.outputs.items()))
     step = preview_step(source.height, source.width)
-    small_knW = thinned(_bands(rows, output), source.height, step)
+    bands = bands_shown(len(output.layer.names))
+    read = _bands(rows, output)
+    small_knW = thinned(lambda first, last: read(first, last)[bands], source.height, step)
     preview = out / f"{stem}.png"
     if output.layer.colours:
-        names = [one for key, one in output.layer.band_tags.items() if key.startswith("class_")]
+        (names,) = (list(tags.values()) for tags in output.layer.band_tags)
         draw_classes(preview, small_knW[0], names, stem)
     else:
-        draw_numbers(preview, small_knW, list(output.layer.names), stem)
+        draw_numbers(preview, small_knW, [output.layer.names[band] for band in bands], stem)
     return {"maps": files, "preview": str(preview), "georeference": kind_of(source.placed),
             "height": source.height, "width": source.width}  # fmt: skip
 

@@ -14,10 +14,13 @@ from torch import Tensor, nn
 
 from hypersigma.mapping.cog import Layer
 from hypersigma.mapping.colours import colour
+from hypersigma.mapping.denoising import NoisySource
+from hypersigma.mapping.sources import Source
 from hypersigma.mapping.strips import Run, Windows
 from hypersigma.tasks import (
     anomaly_detection,
     change_detection,
+    denoising,
     segmentation,
     target_detection,
     unmixing,
@@ -46,6 +49,8 @@ class Seen:
     windows: Windows
     outputs: Mapping[str, Output]
     """By name, the one to look at first."""
+    source: Callable[[Source], Source] = lambda source: source
+    """What the model's windows are cut from, of a scene."""
 
 
 def seen(config: TaskConfig, model: nn.Module, facts: Facts) -> Seen:
@@ -88,6 +93,18 @@ def _unmixing(config: TaskConfig, model: nn.Module, facts: Facts) -> Seen:
     )  # fmt: skip
 
 
+def _denoising(config: TaskConfig, model: nn.Module, facts: Facts) -> Seen:
+    assert isinstance(model, denoising.Denoising)  # noqa: S101
+    options, scale = denoising.options_of(config), model.scale
+    run = _evaluated(model)
+    return Seen(
+        lambda x_BXww: scale.back(run(x_BXww.unflatten(1, (denoising.ESTIMATES, -1)))),
+        Windows(options.window, options.overlap),
+        {"denoised": spectra(facts)},
+        lambda source: NoisySource(source, model),
+    )
+
+
 def _anomalies(config: TaskConfig, model: nn.Module, facts: Facts) -> Seen:
     options = anomaly_detection.options_of(config)
     return Seen(_evaluated(model), Windows(options.window, options.overlap), SCORE)
@@ -101,7 +118,7 @@ def _targets(config: TaskConfig, model: nn.Module, facts: Facts) -> Seen:
 def classes(names: list[str]) -> Output:
     """Return the map of the likeliest class, 1..K, with the names and a colour each."""
     colours = {number: (*colour(number), 255) for number in range(1, len(names) + 1)}
-    tags = {f"class_{number}": name for number, name in enumerate(names, start=1)}
+    tags = [{f"class_{number}": name for number, name in enumerate(names, start=1)}]
     dtype = "uint8" if len(names) < 256 else "uint16"
     layer = Layer(dtype, NO_CLASS, ["class"], {NO_CLASS: (0, 0, 0, 0), **colours}, band_tags=tags)
     return Output(layer, lambda answers: (answers.argmax(0) + 1)[None].astype(dtype))
@@ -112,6 +129,16 @@ def numbers(names: list[str]) -> Output:
     return Output(Layer("float32", float("nan"), names), lambda answers: answers)
 
 
+def spectra(facts: Facts) -> Output:
+    """Return the map that is a cube of the scene's bands, in its physical units."""
+    if facts.wavelength is None:
+        return numbers([f"band {number}" for number in range(1, facts.bands + 1)])
+    tags = [{"wavelength": f"{one:.6f}", "wavelength_units": "nm"} for one in facts.wavelength]
+    layer = Layer("float32", float("nan"), [f"{one:g} nm" for one in facts.wavelength],
+                  band_tags=tags)  # fmt: skip
+    return Output(layer, lambda answers: answers)
+
+
 SCORE: dict[str, Output] = {"score": numbers(["score"])}
 SEEN: dict[str, Callable[[TaskConfig, nn.Module, Facts], Seen]] = {
     "segmentation": _segmentation,
@@ -119,6 +146,7 @@ SEEN: dict[str, Callable[[TaskConfig, nn.Module, Facts], Seen]] = {
     "anomaly_detection": _anomalies,
     "target_detection": _targets,
     "unmixing": _unmixing,
+    "denoising": _denoising,
 }
 
 

@@ -23,6 +23,7 @@ from rasterio.windows import Window
 
 from hypersigma.cubes.cube import Cube, in_nm
 from hypersigma.cubes.raster import data_file, wavelengths
+from hypersigma.mapping.cog import GDAL
 from storage.schema import TILE_SIZE
 
 MIN_GCPS = 4
@@ -94,7 +95,8 @@ class RasterSource:
         self.placed = _placed(self._file)
 
     def rows(self, first: int, last: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        stored_CnW = self._file.read(window=Window(0, first, self.width, last - first))
+        with rasterio.Env(**GDAL):
+            stored_CnW = self._file.read(window=Window(0, first, self.width, last - first))
         finite = np.isfinite(stored_CnW)
         valid = finite.all(0) & (stored_CnW != 0).any(0)
         if self._nodata is not None and not math.isnan(self._nodata):
@@ -224,6 +226,7 @@ def _placed(file: Any) -> dict[str, Any]:
 def _physical(
     stored_CnW: NDArray[Any], valid_nW: NDArray[np.bool_], scale: float
 ) -> NDArray[np.float32]:
-    physical_CnW = stored_CnW.astype(np.float32) / np.float32(scale)
+    physical_CnW = stored_CnW.astype(np.float32)
+    physical_CnW /= np.float32(scale)
     physical_CnW[:, ~valid_nW] = np.nan
     return physical_CnW

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from hypersigma.mapping.sources import Source
 from hypersigma.orphans import end_with_parent
-from hypersigma.tasks.dense import mirrored, starts, triangle
+from hypersigma.tasks.dense import at_a_time, mirrored, starts, triangle
 
 type Run = Callable[[Tensor], Tensor]
 """From windows (B, C, w, w) in physical units to answers (B, K, w, w)."""
@@ -39,7 +39,8 @@ class Windows:
     """w [pixel]"""
     overlap: int
     """Pixels that neighbours share, at most half a window."""
-    batch_size: int = 8
+    batch_size: int | None = None
+    """Windows at a time; None: `dense.at_a_time`."""
 
     def rows(self, height: int) -> list[int]:
         """Return where the rows of windows of a scene begin; each makes a strip."""
@@ -104,9 +105,10 @@ def row_of_windows(opened: Opened, windows: Windows, row: int) -> tuple[Tensor, 
         torch.from_numpy(mirrored(np.arange(c, c + side), source.width))
         for c in starts(source.width, side, windows.overlap)
     ]
+    count = windows.batch_size or at_a_time(side)
     answers = [
-        run(torch.stack([strip_CwW[..., part] for part in columns[at : at + windows.batch_size]]))
-        for at in range(0, len(columns), windows.batch_size)
+        run(torch.stack([strip_CwW[..., part] for part in columns[at : at + count]]))
+        for at in range(0, len(columns), count)
     ]
     return torch.cat([one.float().cpu() for one in answers]), valid_nW[row - low :]
 

@@ -176,6 +176,7 @@ def in_order(
 
 
 FIGURES: dict[str, Callable[[Benchmark, Sequence[Shown]], Figures]] = {
+    "patch_classification": class_maps,
     "segmentation": class_maps,
     "change_detection": class_maps,
     "target_detection": score_maps,

@@ -14,6 +14,7 @@ from hypersigma.runlog import duration
 type Records = Sequence[Mapping[str, Any]]
 
 COLUMNS: dict[str, dict[str, int]] = {
+    "patch_classification": {"oa": 1, "aa": 1, "kappa": 1, "miou": 1},
     "segmentation": {"oa": 1, "aa": 1, "kappa": 1, "miou": 1},
     "target_detection": {
         "auc_d_f": 1, "auc_d_tau": 1, "auc_f_tau": -1, "auc_oa": 1, "auc_snpr": 1,

@@ -17,9 +17,9 @@ from hypersigma.cubes.splits import draw_split
 from hypersigma.metrics import classification_report, confusion_matrix
 from hypersigma.tasks.checks import dates_of, image_of, labels_of
 from hypersigma.tasks.crops import Crops
-from hypersigma.tasks.dense import FEATURES, dense_encoders, jittered
+from hypersigma.tasks.dense import FEATURES, jittered
 from hypersigma.tasks.labelled import PixelClassifier, WindowOptions, class_maps, prepared_labelled
-from hypersigma.tasks.task import Facts, Maps, Prepared, Task, TaskConfig, positions_nm
+from hypersigma.tasks.task import Facts, Maps, Prepared, Task, TaskConfig
 
 CHANGED = 1
 """Class, 0-based, that counts as positive."""
@@ -46,14 +46,8 @@ class ChangeDetection(PixelClassifier):
     """
 
     def __init__(self, facts: Facts, config: TaskConfig, options: Options) -> None:
-        spatial, spectral = dense_encoders(
-            config.mode, config.size, bands=facts.bands, window=options.window,
-            patch_size=config.patch_size, ssa=config.ssa, recompute=config.train.recompute,
-        )  # fmt: skip
-        super().__init__(facts.bands, config.patch_size, spatial=spatial, spectral=spectral)
+        super().__init__(facts, config, options.window)
         self.inputs = Standardize(facts.bands)
-        self.wavelength: Tensor
-        self.register_buffer("wavelength", positions_nm(facts), persistent=False)
         self.noise = options.noise
         self.head = nn.Sequential(
             nn.Dropout2d(options.dropout), nn.Conv2d(FEATURES, FEATURES, 1), nn.GELU(),
@@ -65,7 +59,7 @@ class ChangeDetection(PixelClassifier):
         x_ACww = self.inputs(torch.cat(x_BDww.chunk(2, 1)))
         if self.training and self.noise:
             x_ACww = jittered(x_ACww, self.noise)
-        before, after = self.features(x_ACww, self.wavelength).chunk(2)
+        before, after = self.features(x_ACww).chunk(2)
         return self.head((after - before).abs())
 
 
@@ -88,9 +82,11 @@ def prepare(config: TaskConfig, benchmark: Benchmark) -> Prepared[Crops]:
     model = build(config, facts)
     train_HW = torch.from_numpy(split.train_HW)
     model.inputs = fit_standardize(torch.cat([image[:, train_HW].T for image in images]))
+    options, both_DHW = options_of(config), torch.cat(images)
     return prepared_labelled(
-        config, options_of(config), model, torch.cat(images), labels_HW, split, facts, numbers
-    )
+        config, model, both_DHW, labels_HW, split, facts, window=options.window,
+        look=lambda trained: class_maps(trained, both_DHW, options), report=numbers,
+    )  # fmt: skip
 
 
 def maps(config: TaskConfig, model: nn.Module, benchmark: Benchmark) -> Maps:

@@ -39,11 +39,13 @@ def crop_batches(
     window: int,
     batch_size: int,
     seed: int,
+    centred: bool = False,
 ) -> Iterator[tuple[Crops, dict[str, Any]]]:
     """Yield a process's endless batches, each with the state to go on from after it.
 
-    A window lies anywhere around a pixel with a target, which is drawn so that all classes are as
-    likely. What is drawn is a function of the seed and the position alone.
+    A window lies anywhere around a pixel with a target, or has it in its middle; this pixel is
+    drawn so that all classes are as likely. What is drawn is a function of the seed and the
+    position alone.
 
     Args:
         image_CHW: The image.
@@ -52,6 +54,8 @@ def crop_batches(
         window: Side w [pixel].
         batch_size: Windows in a batch.
         seed: What they are drawn from.
+        centred: The pixel is the window's middle one, also beyond the image's border, where it is
+            mirrored; the side is odd.
     """
     places = [np.argwhere(target_HW == k) for k in np.unique(target_HW[target_HW != UNKNOWN])]
     target = torch.from_numpy(target_HW.astype(np.int64))
@@ -61,7 +65,10 @@ def crop_batches(
         position = begin + rank * batch_size
         begin += world * batch_size
         rng = np.random.default_rng([seed, position])
-        corners = [_corner(places, target_HW.shape, window, rng) for _ in range(batch_size)]
+        corners = [
+            _corner(places, target_HW.shape, window, rng, centred=centred)
+            for _ in range(batch_size)
+        ]
         turns = rng.integers(0, SYMMETRIES, size=batch_size).tolist()
         x, known = (
             torch.stack([
@@ -80,11 +87,18 @@ def turned(window_Kww: Tensor, number: int) -> Tensor:
 
 
 def _corner(
-    places: list[np.ndarray], shape: tuple[int, ...], window: int, rng: np.random.Generator
+    places: list[np.ndarray],
+    shape: tuple[int, ...],
+    window: int,
+    rng: np.random.Generator,
+    *,
+    centred: bool,
 ) -> tuple[int, int]:
     """Draw the corner of a window that has a pixel with a target, inside the image if it fits."""
     of_class = places[rng.integers(len(places))]
     pixel = of_class[rng.integers(len(of_class))]
+    if centred:
+        return int(pixel[0]) - window // 2, int(pixel[1]) - window // 2
     row, column = (
         int(np.clip(at - rng.integers(window), 0, max(side - window, 0)))
         for at, side in zip(pixel, shape, strict=True)

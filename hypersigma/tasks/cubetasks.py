@@ -4,6 +4,7 @@ from hypersigma.tasks import (
     anomaly_detection,
     change_detection,
     denoising,
+    patch_classification,
     segmentation,
     super_resolution,
     target_detection,
@@ -12,6 +13,7 @@ from hypersigma.tasks import (
 from hypersigma.tasks.task import Task
 
 CUBE_TASKS: dict[str, Task] = {
+    "patch_classification": patch_classification.TASK,
     "segmentation": segmentation.TASK,
     "anomaly_detection": anomaly_detection.TASK,
     "target_detection": target_detection.TASK,

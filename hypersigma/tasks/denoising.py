@@ -21,7 +21,7 @@ from torch import Tensor, nn
 import configs
 from hypersigma.classical.restoration import low_rank
 from hypersigma.cubes.benchmarks import Benchmark
-from hypersigma.tasks.dense import FEATURES, DenseTrunk, blended, dense_encoders
+from hypersigma.tasks.dense import FEATURES, DenseTrunk, blended
 from hypersigma.tasks.noise import NoiseName, noisy
 from hypersigma.tasks.restored import (
     BandRange,
@@ -36,10 +36,12 @@ from hypersigma.tasks.restored import (
     whole_image,
 )
 from hypersigma.tasks.subspace import Refiner, Subspace
-from hypersigma.tasks.task import Facts, Maps, Prepared, Task, TaskConfig, positions_nm
+from hypersigma.tasks.task import Facts, Maps, Prepared, Task, TaskConfig
 
 TRAIN, VAL, TEST = 0, 1, 2
 """Second seed of the noise of each ground."""
+ESTIMATES = 3
+"""Images that the model is given: the noisy one, and two estimates of the clean one."""
 
 
 @pydantic.dataclasses.dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -74,14 +76,8 @@ class Denoising(DenseTrunk):
     """
 
     def __init__(self, facts: Facts, config: TaskConfig, options: Options) -> None:
-        spatial, spectral = dense_encoders(
-            config.mode, config.size, bands=facts.bands, window=options.window,
-            patch_size=config.patch_size, ssa=config.ssa, recompute=config.train.recompute,
-        )  # fmt: skip
-        super().__init__(facts.bands, config.patch_size, spatial=spatial, spectral=spectral)
+        super().__init__(facts, config, options.window)
         self.scale = BandRange(facts.bands)
-        self.wavelength: Tensor
-        self.register_buffer("wavelength", positions_nm(facts), persistent=False)
         self.subspace = Subspace(facts.bands, options.directions)
         self.refine = Refiner(2, FEATURES, 1, width=options.width, depth=options.depth)
         self.blend_K11 = nn.Parameter(torch.full((len(self.subspace.std_K), 1, 1), 0.5))
@@ -112,7 +108,7 @@ class Denoising(DenseTrunk):
         both_BK2ww = torch.stack((self.subspace(low_rank_BCww), self.subspace(robust_BCww)), 2)
         low_rank_BKww, robust_BKww = both_BK2ww.unbind(2)
         # Of mean 0 and deviation 1, nearly: a band's range is about four deviations.
-        features = self.features(4 * robust_BCww - 2, self.wavelength)
+        features = self.features(4 * robust_BCww - 2)
         # Each direction is brought to noise of deviation 1: how smooth it should be depends on it.
         noise_BK11 = self.subspace.noise(noisy_BCww - robust_BCww)[..., None, None]
         corrections = self.refine(both_BK2ww / noise_BK11[:, :, None], features)[:, :, 0]
@@ -229,9 +225,11 @@ def denoised(model: Denoising, estimates_3CHW: Tensor, options: Options) -> Tens
     model.eval()
     with torch.no_grad():
         return blended(
-            lambda x: model(x.unflatten(1, (3, -1)).to(device)), estimates_3CHW.flatten(0, 1),
-            window=options.window, overlap=options.overlap,
-        )  # fmt: skip
+            lambda x: model(x.unflatten(1, (ESTIMATES, -1)).to(device)),
+            estimates_3CHW.flatten(0, 1),
+            window=options.window,
+            overlap=options.overlap,
+        )
 
 
 def options_of(config: TaskConfig) -> Options:

@@ -11,13 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hypersigma.backbones.sizes import Sampled, SizeName
-from hypersigma.backbones.spatial import SpatialViT
-from hypersigma.backbones.spectral import SpectralViT
-from hypersigma.tasks.trunk import REDUCED, Mode, Trunk, build_encoders
+from hypersigma.tasks.task import Facts, TaskConfig, positions_nm
+from hypersigma.tasks.trunk import REDUCED, Trunk, build_encoders
 
 FEATURES = 2 * REDUCED
 """Channels that a dense trunk gives of each pixel: its own spectrum's and its surroundings'."""
+PIXELS_AT_A_TIME = 2 * 64**2
+"""Of windows that are looked at together: with four times as many, a CPU core takes 1.4 times as
+long for each, and a map of 242 bands a fifth more memory."""
 
 
 class DenseTrunk(Trunk):
@@ -25,23 +26,37 @@ class DenseTrunk(Trunk):
 
     The first half comes from the pixel's own spectrum. The second from the encoders, at the grid of
     patches, brought to pixels by interpolation: the levels of the spatial encoder, which sees the
-    window, and what the spectral encoder sees in each patch, which also scales these levels (see
-    `Trunk.enhance`), here patch by patch.
+    window, and what the spectral encoder sees in each cell of it, which also scales these levels
+    (see `Trunk.enhance`), here patch by patch.
 
     Args:
-        bands: Bands C.
-        patch_size: Pixels along a patch side.
-        spatial: Encoder made for windows, with this patch size, or None.
-        spectral: Encoder made for images of one patch, or None.
+        facts: Bands and wavelengths.
+        config: Encoders, patches and cells.
+        window: Side w [pixel].
+
+    Raises:
+        ValueError: Cells that are not made of whole patches, or windows not made of whole cells.
     """
 
-    def __init__(
-        self, bands: int, patch_size: int, *, spatial: SpatialViT | None,
-        spectral: SpectralViT | None,
-    ) -> None:  # fmt: skip
+    def __init__(self, facts: Facts, config: TaskConfig, window: int) -> None:
+        cell = config.cell_size or config.patch_size
+        spatial, spectral = build_encoders(
+            config.mode, config.size, in_chans=facts.bands, spatial_size=window,
+            spectral_size=cell, patch_size=config.patch_size, ssa=config.ssa,
+            recompute=config.train.recompute,
+        )  # fmt: skip
         super().__init__(spatial=spatial, spectral=spectral)
-        self.patch_size = patch_size
-        self.pixel = pixel_mlp(bands)
+        # Side of a cell, and of what has a token on the grid of patches.
+        self.cell, self.patch = cell, cell if spatial is None else config.patch_size
+        if spectral is not None and cell % self.patch:
+            raise ValueError(
+                f"expected cells of whole {self.patch} px patches, got {cell} px; make `cell_size` "
+                "a multiple of `patch_size`"
+            )
+        self.check_window(window, window)
+        self.wavelength: Tensor
+        self.register_buffer("wavelength", positions_nm(facts), persistent=False)
+        self.pixel = pixel_mlp(facts.bands)
         if spatial is not None:
             self.reduce = nn.ModuleList(
                 nn.Linear(spatial.size.dim, REDUCED) for _ in range(self.levels)
@@ -49,39 +64,43 @@ class DenseTrunk(Trunk):
         width = (self.levels + (spectral is not None)) * REDUCED
         self.context = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, REDUCED))
 
-    def features(self, x_BCww: Tensor, wavelength_C: Tensor) -> Tensor:
+    def check_window(self, height: int, width: int) -> None:
+        """Refuse windows that are not made of whole patches, or cells.
+
+        Raises:
+            ValueError: They are not.
+        """
+        name, unit = ("patch", self.patch) if self.spectral is None else ("cell", self.cell)
+        if height % unit or width % unit:
+            kind = "patches" if unit == self.patch else "cells"
+            raise ValueError(
+                f"expected windows of whole {unit} px {kind}, got {height} x {width}; "
+                f"make `window` a multiple of `{name}_size`"
+            )
+
+    def features(self, x_BCww: Tensor) -> Tensor:
         """Return the features (B, 2 R, w, w).
 
         Args:
-            x_BCww: Windows of whole patches, standardised.
-            wavelength_C: Band centres [nm].
+            x_BCww: Windows of whole patches and cells, standardised.
 
         Raises:
-            ValueError: Windows that are not made of whole patches.
+            ValueError: Windows that are not made of these.
         """
         height, width = x_BCww.shape[2:]
-        patch = self.patch_size
-        if height % patch or width % patch:
-            raise ValueError(
-                f"expected windows of whole {patch} px patches, got {height} x {width}; "
-                "make `window` a multiple of `patch_size`"
-            )
-        grid = (height // patch, width // patch)
-        context_BLR = self._context(x_BCww, wavelength_C)
-        context_BRhw = context_BLR.transpose(1, 2).unflatten(2, grid)
+        self.check_window(height, width)
+        grid = (height // self.patch, width // self.patch)
+        context_BRhw = self._context(x_BCww).transpose(1, 2).unflatten(2, grid)
         context = F.interpolate(context_BRhw, (height, width), mode="bilinear")
         own = self.pixel(x_BCww.movedim(1, -1)).movedim(-1, 1)
         return torch.cat((own, context), 1)
 
-    def _context(self, x_BCww: Tensor, wavelength_C: Tensor) -> Tensor:
+    def _context(self, x_BCww: Tensor) -> Tensor:
         """Return what the encoders see at each patch, (B, L, R)."""
         count, parts = len(x_BCww), list[Tensor]()
-        cells_NCpp = cells(x_BCww, self.patch_size)
-        spectrum_NR = None
-        if self.spectral is not None:
-            spectrum_NR = self.spectrum(cells_NCpp, wavelength_C[None])
+        spectrum_NR = self._spectra(x_BCww)
         if self.spatial is not None:
-            pyramid = self.spatial.pyramid(x_BCww, wavelength_C[None])
+            pyramid = self.spatial.pyramid(x_BCww, self.wavelength[None])
             levels = [
                 reduce(features.tokens).flatten(0, 1)
                 for reduce, features in zip(self.reduce, pyramid, strict=True)
@@ -90,6 +109,20 @@ class DenseTrunk(Trunk):
         if spectrum_NR is not None:
             parts.append(spectrum_NR)
         return self.context(torch.cat(parts, -1)).unflatten(0, (count, -1))
+
+    def _spectra(self, x_BCww: Tensor) -> Tensor | None:
+        """Return what the spectral encoder sees in the cell around each patch, (B L, R)."""
+        if self.spectral is None:
+            return None
+        height, width = (side // self.cell for side in x_BCww.shape[2:])
+        spectrum_NR = self.spectrum(cells(x_BCww, self.cell), self.wavelength[None])
+        assert spectrum_NR is not None  # noqa: S101
+        patches = self.cell // self.patch
+        if patches == 1:
+            return spectrum_NR
+        spectrum_BhwR = spectrum_NR.unflatten(0, (-1, height, width))
+        each = spectrum_BhwR.repeat_interleave(patches, 1).repeat_interleave(patches, 2)
+        return each.flatten(0, 2)
 
 
 def pixel_mlp(bands: int) -> nn.Sequential:
@@ -110,24 +143,13 @@ def cells(x_BCww: Tensor, patch_size: int) -> Tensor:
     return x_BChpwp.permute(0, 2, 4, 1, 3, 5).flatten(0, 2)
 
 
-def dense_encoders(
-    mode: Mode, size: SizeName, *, bands: int, window: int, patch_size: int, ssa: Sampled = False,
-    recompute: bool = False,
-) -> tuple[SpatialViT | None, SpectralViT | None]:  # fmt: skip
-    """Return the new encoders of a dense trunk."""
-    return build_encoders(
-        mode, size, in_chans=bands, spatial_size=window, spectral_size=patch_size,
-        patch_size=patch_size, ssa=ssa, recompute=recompute,
-    )  # fmt: skip
-
-
 def blended(
     run: Callable[[Tensor], Tensor],
     image_CHW: Tensor,
     *,
     window: int,
     overlap: int,
-    batch_size: int = 8,
+    batch_size: int | None = None,
 ) -> Tensor:
     """Return what a model says of an image (K, H, W), from overlapping windows.
 
@@ -140,7 +162,7 @@ def blended(
         image_CHW: The image.
         window: Side w [pixel].
         overlap: Pixels that neighbouring windows share, at most half a window.
-        batch_size: Windows at a time.
+        batch_size: Windows at a time; None: `at_a_time(window)`.
 
     Raises:
         ValueError: An overlap of more than half a window.
@@ -153,7 +175,7 @@ def blended(
     weight_ww = triangle(window, overlap)
     total, weights = torch.zeros(0), torch.zeros(rows[-1] + window, columns[-1] + window)
     places = [(row, column) for row in rows for column in columns]
-    for part in _parts(places, batch_size):
+    for part in _parts(places, batch_size or at_a_time(window)):
         answers = run(torch.stack([cut(image_CHW, row, column, window) for row, column in part]))
         if not len(total):
             total = torch.zeros(answers.shape[1], *weights.shape)
@@ -162,6 +184,11 @@ def blended(
             total[:, *at] += weight_ww * answer_Kww
             weights[at] += weight_ww
     return (total / weights)[:, :height, :width]
+
+
+def at_a_time(window: int) -> int:
+    """Return how many windows of a side [pixel] are best looked at together."""
+    return max(1, PIXELS_AT_A_TIME // window**2)
 
 
 def starts(side: int, window: int, overlap: int) -> list[int]:

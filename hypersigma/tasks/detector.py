@@ -14,8 +14,8 @@ from pydantic import ConfigDict, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from hypersigma.cubes.preprocess import Standardize
-from hypersigma.tasks.dense import FEATURES, DenseTrunk, dense_encoders
-from hypersigma.tasks.task import Facts, TaskConfig, positions_nm
+from hypersigma.tasks.dense import FEATURES, DenseTrunk
+from hypersigma.tasks.task import Facts, TaskConfig
 from hypersigma.tasks.trunk import REDUCED
 from hypersigma.tasks.whitening import Whiten
 
@@ -34,7 +34,7 @@ class DetectorOptions:
     """Targets that are put into a window while training, at most."""
     side: PositiveInt = 5
     """Side of these [pixel], at most."""
-    correction: PositiveFloat = 0.1
+    correction: PositiveFloat = 0.03
     """What the network can add to the statistic or take off it, at most. Put-in targets are not
     the real ones: what it learns from them shall decide between pixels that are nearly alike."""
 
@@ -52,15 +52,9 @@ class Detector(DenseTrunk):
     def __init__(
         self, facts: Facts, config: TaskConfig, options: DetectorOptions, *, known: bool
     ) -> None:
-        spatial, spectral = dense_encoders(
-            config.mode, config.size, bands=facts.bands, window=options.window,
-            patch_size=config.patch_size, ssa=config.ssa, recompute=config.train.recompute,
-        )  # fmt: skip
-        super().__init__(facts.bands, config.patch_size, spatial=spatial, spectral=spectral)
+        super().__init__(facts, config, options.window)
         self.inputs, self.whiten = Standardize(facts.bands), Whiten(facts.bands)
-        self.wavelength: Tensor
         self.target_C: Tensor | None
-        self.register_buffer("wavelength", positions_nm(facts), persistent=False)
         self.register_buffer("target_C", torch.zeros(facts.bands) if known else None)
         statistics = 3 if known else 1
         self.whitened = nn.Sequential(
@@ -80,7 +74,7 @@ class Detector(DenseTrunk):
     def forward(self, x_BCww: Tensor) -> Tensor:
         z_BCww = self.whiten(x_BCww)
         statistics = self.statistics(z_BCww)
-        parts = (self.features(self.inputs(x_BCww), self.wavelength), self.whitened(z_BCww))
+        parts = (self.features(self.inputs(x_BCww)), self.whitened(z_BCww))
         learnt = self.correction * self.head(torch.cat((*parts, statistics), 1)).tanh()
         return self.log_scale.exp() * (statistics[:, :1] + learnt - self.threshold)
 

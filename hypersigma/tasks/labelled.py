@@ -13,6 +13,8 @@ from pydantic import ConfigDict, NonNegativeFloat, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
 from hypersigma.cubes.splits import Split
+from hypersigma.metrics import classification_report, confusion_matrix
+from hypersigma.tasks.classification import PatchClassifier
 from hypersigma.tasks.crops import UNKNOWN, Crops, crop_batches
 from hypersigma.tasks.dense import DenseTrunk, blended
 from hypersigma.tasks.task import Facts, Maps, Prepared, TaskConfig
@@ -48,33 +50,40 @@ class PixelClassifier(DenseTrunk):
 
 def prepared_labelled(
     config: TaskConfig,
-    options: WindowOptions,
-    model: PixelClassifier,
+    model: PixelClassifier | PatchClassifier,
     image_CHW: Tensor,
     labels_HW: np.ndarray,
     split: Split,
     facts: Facts,
+    *,
+    window: int,
+    look: Callable[[nn.Module], Maps],
     report: Callable[[np.ndarray, np.ndarray], dict[str, float]],
 ) -> Prepared[Crops]:
     """Return what trains a model of classes on the split's training pixels.
 
     Args:
         config: Of the run.
-        options: Of the task.
-        model: From windows of the image to logits (B, K, w, w), with a `loss`.
+        model: From windows of the image to logits, of all their pixels (B, K, w, w) or of the
+            middle ones (B, K), with a `loss`.
         image_CHW: All that the model sees.
         labels_HW: Classes 1..K; 0 is not labelled.
         split: Which of them train, validate and are measured on.
         facts: Of the data.
+        window: Side w [pixel].
+        look: Returns `class` (H, W), 1..K, of the whole image.
         report: From the classes found and the true ones (N), 0-based, to numbers.
     """
     target_HW = np.where(split.train_HW, labels_HW - 1, UNKNOWN)
+    middle_only = isinstance(model, PatchClassifier)
 
     def losses(
         forward: Callable[..., Tensor], batch: Crops, rng: torch.Generator
     ) -> dict[str, Tensor]:
         device = next(model.parameters()).device
         target = batch.target.to(device)
+        if middle_only:
+            target = target[:, window // 2, window // 2]
         logits = forward(batch.x.to(device))
         known = target != UNKNOWN
         right = (logits.detach()[: len(target)].argmax(1) == target)[known].float().mean()
@@ -86,20 +95,20 @@ def prepared_labelled(
     def evaluate() -> dict[str, float]:
         if not split.val_HW.any():
             return {}
-        found = measured(class_maps(model, image_CHW, options), split.val_HW)
+        found = measured(look(model), split.val_HW)
         return {f"val_{name}": value for name, value in found.items()}
 
     return Prepared(
         model=model,
         batches=lambda state: crop_batches(
-            image_CHW, target_HW, state, window=options.window,
-            batch_size=config.train.batch_size, seed=config.train.seed,
+            image_CHW, target_HW, state, window=window, batch_size=config.train.batch_size,
+            seed=config.train.seed, centred=middle_only,
         ),
         losses=losses,
         samples=lambda batch: batch.ids,
         evaluate=evaluate,
         score="val_oa" if split.val_HW.any() else None,
-        maps=lambda trained: class_maps(trained, image_CHW, options),
+        maps=look,
         metrics=lambda maps: measured(maps, split.test_HW),
         facts=facts,
         split=split,
@@ -116,3 +125,10 @@ def class_maps(model: nn.Module, image_CHW: Tensor, options: WindowOptions) -> M
             overlap=options.overlap,
         ).numpy()  # fmt: skip
     return {"class": probability_KHW.argmax(0) + 1, "probability": probability_KHW}
+
+
+def class_numbers(found_N: np.ndarray, true_N: np.ndarray, classes: int) -> dict[str, float]:
+    """Return overall and average accuracy, kappa, mean IoU, and each class's F1."""
+    report = classification_report(confusion_matrix(found_N, true_N, classes))
+    per_class = {f"f1_{entry['class'] + 1}": entry["f1"] for entry in report["per_class"]}
+    return {name: report[name] for name in ("oa", "aa", "kappa", "miou")} | per_class

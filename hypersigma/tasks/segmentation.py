@@ -3,23 +3,27 @@
 Shape letters: B batch, C bands, H W pixels, w window side, K classes.
 """
 
-import numpy as np
 import pydantic.dataclasses
 import torch
-from pydantic import ConfigDict, Field, NonNegativeInt
+from pydantic import ConfigDict, Field, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
 import configs
 from hypersigma.cubes.benchmarks import Benchmark
 from hypersigma.cubes.preprocess import Standardize, fit_standardize
 from hypersigma.cubes.splits import draw_split
-from hypersigma.metrics import classification_report, confusion_matrix
 from hypersigma.tasks.checks import image_of, labels_of
 from hypersigma.tasks.crops import Crops
-from hypersigma.tasks.dense import FEATURES, dense_encoders, jittered
-from hypersigma.tasks.labelled import PixelClassifier, WindowOptions, class_maps, prepared_labelled
+from hypersigma.tasks.dense import FEATURES, jittered
+from hypersigma.tasks.labelled import (
+    PixelClassifier,
+    WindowOptions,
+    class_maps,
+    class_numbers,
+    prepared_labelled,
+)
 from hypersigma.tasks.smoothing import Smooth
-from hypersigma.tasks.task import Facts, Maps, Prepared, Task, TaskConfig, positions_nm
+from hypersigma.tasks.task import Facts, Maps, Prepared, Task, TaskConfig
 from hypersigma.tasks.trunk import REDUCED
 
 
@@ -32,6 +36,9 @@ class Options(WindowOptions):
     labels it would learn them by heart."""
     reach: NonNegativeInt = 4
     """Pixels to each side that a pixel's logits are smoothed over, see `Smooth`; 0: none."""
+    components: PositiveInt | None = None
+    """Whitened principal components of the training pixels that the model sees, as published;
+    null: the bands. Pretrained encoders know bands."""
 
 
 class Segmentation(PixelClassifier):
@@ -47,14 +54,8 @@ class Segmentation(PixelClassifier):
     """
 
     def __init__(self, facts: Facts, config: TaskConfig, options: Options) -> None:
-        spatial, spectral = dense_encoders(
-            config.mode, config.size, bands=facts.bands, window=options.window,
-            patch_size=config.patch_size, ssa=config.ssa, recompute=config.train.recompute,
-        )  # fmt: skip
-        super().__init__(facts.bands, config.patch_size, spatial=spatial, spectral=spectral)
-        self.inputs = Standardize(facts.bands)
-        self.wavelength: Tensor
-        self.register_buffer("wavelength", positions_nm(facts), persistent=False)
+        super().__init__(facts.reduced(options.components), config, options.window)
+        self.inputs = Standardize(facts.bands, options.components)
         self.noise = options.noise
         self.context_dropout = options.context_dropout
         self.head = nn.Conv2d(REDUCED, len(facts.classes), 1)
@@ -65,7 +66,7 @@ class Segmentation(PixelClassifier):
         x_BCww = self.inputs(x_BCww)
         if self.training and self.noise:
             x_BCww = jittered(x_BCww, self.noise)
-        features = self.features(x_BCww, self.wavelength)
+        features = self.features(x_BCww)
         own, context = features.chunk(2, 1)
         if self.training:
             seen_B111 = torch.rand(len(context), 1, 1, 1, device=context.device)
@@ -92,12 +93,15 @@ def prepare(config: TaskConfig, benchmark: Benchmark) -> Prepared[Crops]:
     labels_HW = labels_of(benchmark)
     split = draw_split(labels_HW, config.split)
     image_CHW = image_of(benchmark.cube)
-    facts = Facts.of(benchmark.cube, tuple(benchmark.classes))
+    facts, options = Facts.of(benchmark.cube, tuple(benchmark.classes)), options_of(config)
     model = build(config, facts)
-    model.inputs = fit_standardize(image_CHW[:, torch.from_numpy(split.train_HW)].T)
+    model.inputs = fit_standardize(
+        image_CHW[:, torch.from_numpy(split.train_HW)].T, components=options.components
+    )
     return prepared_labelled(
-        config, options_of(config), model, image_CHW, labels_HW, split, facts,
-        lambda found, true: numbers(found, true, len(facts.classes)),
+        config, model, image_CHW, labels_HW, split, facts, window=options.window,
+        look=lambda trained: class_maps(trained, image_CHW, options),
+        report=lambda found, true: class_numbers(found, true, len(facts.classes)),
     )  # fmt: skip
 
 
@@ -109,13 +113,6 @@ def maps(config: TaskConfig, model: nn.Module, benchmark: Benchmark) -> Maps:
 def options_of(config: TaskConfig) -> Options:
     """Return the task's own options, checked."""
     return configs.check(Options, config.options, where="options of segmentation")
-
-
-def numbers(found_N: np.ndarray, true_N: np.ndarray, classes: int) -> dict[str, float]:
-    """Return overall and average accuracy, kappa, mean IoU, and each class's F1."""
-    report = classification_report(confusion_matrix(found_N, true_N, classes))
-    per_class = {f"f1_{entry['class'] + 1}": entry["f1"] for entry in report["per_class"]}
-    return {name: report[name] for name in ("oa", "aa", "kappa", "miou")} | per_class
 
 
 TASK = Task(prepare, build, maps)

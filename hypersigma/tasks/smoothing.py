@@ -3,6 +3,8 @@
 Shape letters: B batch, G channels of the guide, K answers, H W pixels, n neighbours.
 """
 
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -39,18 +41,27 @@ class Smooth(nn.Module):
         self.register_buffer("squares_n", squares_n, persistent=False)
 
     def forward(self, answers_BKHW: Tensor, features_BFHW: Tensor) -> Tensor:
-        guide = self.guide(features_BFHW)
-        away_BnHW = (self._neighbours(guide) - guide[:, :, None]).square().sum(1)
+        guide_BGHW = self.guide(features_BFHW)
+        # Neighbours are views, one after another: all at once they are the largest tensor of a map.
+        away_BnHW = torch.stack(
+            [(one - guide_BGHW).square().sum(1) for one in self._neighbours(guide_BGHW)], 1
+        )
         near_n = self.squares_n * torch.exp(-2 * self.log_spread)
-        outside = self._neighbours(torch.zeros_like(guide[:, :1]), fill=1.0)[:, 0]
+        inside = torch.ones_like(guide_BGHW[:1, :1])
+        outside_1nHW = torch.cat([one == 0 for one in self._neighbours(inside)], 1)
         energy_BnHW = -0.5 * (near_n[:, None, None] + away_BnHW)
-        weight_BnHW = energy_BnHW.masked_fill(outside > 0, -torch.inf).softmax(1)
-        return (self._neighbours(answers_BKHW) * weight_BnHW[:, None]).sum(2)
+        weight_BnHW = energy_BnHW.masked_fill(outside_1nHW, -torch.inf).softmax(1)
+        smoothed = torch.zeros_like(answers_BKHW)
+        for one, weight_BHW in zip(
+            self._neighbours(answers_BKHW), weight_BnHW.unbind(1), strict=True
+        ):
+            smoothed = smoothed + one * weight_BHW[:, None]
+        return smoothed
 
-    def _neighbours(self, x_BCHW: Tensor, fill: float = 0.0) -> Tensor:
-        """Return the neighbours of each pixel (B, C, n, H, W), `fill` beyond the border."""
-        side = 2 * self.reach + 1
-        padded = F.pad(x_BCHW, [self.reach] * 4, value=fill)
-        columns = F.unfold(padded, side)
+    def _neighbours(self, x_BCHW: Tensor) -> Iterator[Tensor]:
+        """Yield each neighbour of all pixels (B, C, H, W), 0 beyond the border."""
         height, width = x_BCHW.shape[2:]
-        return columns.unflatten(2, (height, width)).unflatten(1, (x_BCHW.shape[1], side**2))
+        padded = F.pad(x_BCHW, [self.reach] * 4)
+        for row in range(2 * self.reach + 1):
+            for column in range(2 * self.reach + 1):
+                yield padded[..., row : row + height, column : column + width]

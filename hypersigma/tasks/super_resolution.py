@@ -22,7 +22,7 @@ import configs
 from hypersigma.classical.restoration import bicubic
 from hypersigma.cubes.benchmarks import Benchmark
 from hypersigma.tasks.degrade import MTF_NYQUIST, check_ratio, degrade, enlarge
-from hypersigma.tasks.dense import FEATURES, DenseTrunk, blended, dense_encoders
+from hypersigma.tasks.dense import FEATURES, DenseTrunk, blended
 from hypersigma.tasks.restored import (
     BandRange,
     Pairs,
@@ -36,7 +36,7 @@ from hypersigma.tasks.restored import (
     whole_image,
 )
 from hypersigma.tasks.subspace import Refiner, Subspace
-from hypersigma.tasks.task import Facts, Maps, Prepared, Task, TaskConfig, positions_nm
+from hypersigma.tasks.task import Facts, Maps, Prepared, Task, TaskConfig
 
 PROJECTIONS = 2
 """How often the image is corrected by what its large pixels lack of those that were seen.
@@ -79,20 +79,14 @@ class SuperResolution(DenseTrunk):
     """
 
     def __init__(self, facts: Facts, config: TaskConfig, options: Options) -> None:
-        spatial, spectral = dense_encoders(
-            config.mode, config.size, bands=facts.bands, window=options.window,
-            patch_size=config.patch_size, ssa=config.ssa, recompute=config.train.recompute,
-        )  # fmt: skip
-        super().__init__(facts.bands, config.patch_size, spatial=spatial, spectral=spectral)
+        super().__init__(facts, config, options.window)
         self.scale, self.ratio, self.mtf = BandRange(facts.bands), options.ratio, options.mtf
-        self.wavelength: Tensor
-        self.register_buffer("wavelength", positions_nm(facts), persistent=False)
         self.subspace = Subspace(facts.bands, options.directions)
         self.refine = Refiner(1, FEATURES, self.ratio**2, width=options.width, depth=options.depth)
 
     def forward(self, small_BCww: Tensor) -> Tensor:
         # Of mean 0 and deviation 1, nearly: a band's range is about four deviations.
-        features = self.features(4 * small_BCww - 2, self.wavelength)
+        features = self.features(4 * small_BCww - 2)
         fine_BXww = self.refine(self.subspace(small_BCww)[:, :, None], features).flatten(1, 2)
         image = enlarge(small_BCww, self.ratio)
         image = image + self.subspace.back(F.pixel_shuffle(fine_BXww, self.ratio))

@@ -23,8 +23,8 @@ type Maps = dict[str, np.ndarray]
 """What a model says of a whole cube: name -> (H, W) or (K, H, W)."""
 
 type TaskName = Literal[
-    "segmentation", "target_detection", "anomaly_detection", "change_detection", "unmixing",
-    "denoising", "super_resolution",
+    "patch_classification", "segmentation", "target_detection", "anomaly_detection",
+    "change_detection", "unmixing", "denoising", "super_resolution",
 ]  # fmt: skip
 
 
@@ -45,6 +45,9 @@ class TaskConfig:
     """Folder of the public files."""
     patch_size: PositiveInt = 3
     """Side of the spatial encoder's patches [pixel]."""
+    cell_size: PositiveInt | None = None
+    """Side of what the spectral encoder looks at at a time [pixel], whole patches; null: a patch.
+    Its cost is that of a cell, so large ones are cheap."""
     ssa: bool | tuple[int, ...] = False
     """Sampling attention in most blocks, as published, or in those numbered, from 0; false: full
     attention in all."""
@@ -70,6 +73,12 @@ class Facts:
         """Return what is known of a cube."""
         centres = None if cube.wavelength is None else tuple(cube.wavelength.tolist())
         return Facts(cube.bands, centres, classes)
+
+    def reduced(self, components: int | None) -> "Facts":
+        """Return what encoders know of principal components of the bands; None: of the bands."""
+        if components is None:
+            return self
+        return dataclasses.replace(self, bands=components, wavelength=None)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data for `state.json`."""

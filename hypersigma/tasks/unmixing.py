@@ -26,8 +26,8 @@ from hypersigma.cubes.preprocess import Standardize, fit_standardize
 from hypersigma.metrics import unmixing_report
 from hypersigma.tasks.checks import image_of
 from hypersigma.tasks.crops import Crops, crop_batches
-from hypersigma.tasks.dense import FEATURES, DenseTrunk, blended, dense_encoders
-from hypersigma.tasks.task import Facts, Maps, Prepared, Task, TaskConfig, positions_nm
+from hypersigma.tasks.dense import FEATURES, DenseTrunk, blended
+from hypersigma.tasks.task import Facts, Maps, Prepared, Task, TaskConfig
 
 DARKEST = 1e-4
 """Least reflectance that an endmember starts at: what is 0 could not change by a factor."""
@@ -65,15 +65,9 @@ class Unmixing(DenseTrunk):
     """
 
     def __init__(self, facts: Facts, config: TaskConfig, options: Options) -> None:
-        spatial, spectral = dense_encoders(
-            config.mode, config.size, bands=facts.bands, window=options.window,
-            patch_size=config.patch_size, ssa=config.ssa, recompute=config.train.recompute,
-        )  # fmt: skip
-        super().__init__(facts.bands, config.patch_size, spatial=spatial, spectral=spectral)
+        super().__init__(facts, config, options.window)
         self.inputs, self.options = Standardize(facts.bands), options
-        self.wavelength: Tensor
         self.start_KC: Tensor
-        self.register_buffer("wavelength", positions_nm(facts), persistent=False)
         self.register_buffer("start_KC", torch.ones(len(facts.classes), facts.bands))
         # Logarithms of factors keep spectra positive, and their decay pulls towards the start.
         self.change_KC = nn.Parameter(torch.zeros(len(facts.classes), facts.bands))
@@ -98,7 +92,7 @@ class Unmixing(DenseTrunk):
         return self.start_KC * self.change_KC.exp()
 
     def forward(self, x_BCww: Tensor) -> tuple[Tensor, Tensor]:
-        shares_BKww = self.head(self.features(self.inputs(x_BCww), self.wavelength)).softmax(1)
+        shares_BKww = self.head(self.features(self.inputs(x_BCww))).softmax(1)
         return shares_BKww, torch.einsum("bkhw,kc->bchw", shares_BKww, self.endmembers())
 
     def loss(self, mixed_BCww: Tensor, x_BCww: Tensor) -> dict[str, Tensor]:

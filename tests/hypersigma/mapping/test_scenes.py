@@ -1,5 +1,6 @@
 """`predict` of an image: the maps of the whole cube, with its grid, however it was cut off."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ import yaml
 from rasterio.transform import from_origin
 
 from hypersigma.cubes.benchmarks import read_benchmark
+from hypersigma.cubes.raster import wavelengths
 from hypersigma.mapping import scenes
 from hypersigma.mapping.scenes import MapConfig, map_scene
 from tests.hypersigma.tasks.commands import TRAIN, call, refusal
@@ -242,3 +244,42 @@ def test_each_task_of_a_scene_has_its_map(tmp_path, task, kind, there, here):
         whole = file[there]
     with rasterio.open(found["maps"][here]) as file:
         np.testing.assert_allclose(np.squeeze(file.read()), np.squeeze(whole), atol=1e-4)
+
+
+def test_the_denoised_cube_of_a_scene(tmp_path):
+    made = {"kind": "classes", "rows": 30, "columns": 120, "bands": 16}
+    data = tmp_path / "data.yaml"
+    data.write_text(yaml.safe_dump(
+        {"title": "classes", "task": "any", "where": "made here", "synthetic": made}
+    ))  # fmt: skip
+    raw = {
+        "run": str(tmp_path / "run"), "task": "denoising", "data": str(data), "mode": "spatial",
+        "size": "tiny", "patch_size": 4,
+        "options": {"window": 16, "overlap": 8, "directions": 6},
+        "train": {**TRAIN, "steps": 10},
+    }  # fmt: skip
+    (tmp_path / "task.yaml").write_text(yaml.safe_dump(raw))
+    call("finetune", tmp_path / "task.yaml")
+    clean = read_benchmark(data).cube
+    rng = np.random.default_rng(0)
+    x_HWC = clean.x_HWC + rng.normal(0, 0.05, clean.x_HWC.shape)
+    noisy = dataclasses.replace(clean, x_HWC=x_HWC.astype(np.float32))
+    write_image(tmp_path / "scene.tif", noisy)
+    use = {"checkpoint": tmp_path / "run", "image": tmp_path / "scene.tif", "out": tmp_path / "map"}
+    found = call("predict", yaml_of(tmp_path / "map.yaml", use))
+    with rasterio.open(found["maps"]["denoised"]) as file:
+        denoised = file.read()
+        assert (file.transform, file.crs.to_epsg()) == (GRID, 32633)
+        assert np.isnan(denoised[:, 10, 3:10]).all()
+        assert np.isfinite(denoised).sum() == denoised.size - 16 * 7
+        np.testing.assert_allclose(wavelengths(file), clean.wavelength, atol=1e-5)
+    before, after = (
+        np.nanmean(np.square(one - clean.x_HWC.transpose(2, 0, 1)))
+        for one in (x_HWC.transpose(2, 0, 1), denoised)
+    )
+    assert after < 0.25 * before
+    # It is a scene itself.
+    again = MapConfig(
+        checkpoint=tmp_path / "run", image=Path(found["maps"]["denoised"]), out=tmp_path / "again"
+    )
+    assert map_scene(again)["height"] == 30

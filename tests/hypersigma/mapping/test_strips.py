@@ -138,7 +138,7 @@ def test_other_or_damaged_rows_are_thrown_away(tmp_path, change):
 def test_a_map_is_a_cog_with_the_scenes_georeference(tmp_path, placed):
     numbers = np.random.default_rng(0).integers(0, 3, (1, 600, 300)).astype("u1")
     colours = {0: (0, 0, 0, 0), 1: (9, 8, 7, 255), 2: (1, 2, 3, 255)}
-    layer = Layer("uint8", 0, ["class"], colours, {"scene_id": "a"}, {"class_1": "water"})
+    layer = Layer("uint8", 0, ["class"], colours, {"scene_id": "a"}, [{"class_1": "water"}])
     paths = [tmp_path / name for name in ("a.tif", "b.tif")]
     for path in paths:
         write_cog(path, lambda first, last: numbers[:, first:last], height=600, width=300,

@@ -19,9 +19,9 @@ def call(*arguments):
     return json.loads(result.stdout)
 
 
-def refusal(*arguments) -> str:
-    """Run a command that must fail; return its one line."""
+def refusal(*arguments, code=1) -> str:
+    """Run a command that must fail, with 2 if a config does not fit; return its last line."""
     result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    assert result.exit_code == 1, result.output
+    assert result.exit_code == code, result.output
     assert "Traceback" not in result.output
     return result.stderr.strip().splitlines()[-1]

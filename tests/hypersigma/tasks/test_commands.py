@@ -58,6 +58,28 @@ def test_segmentation(mode, scene, task_config, tmp_path):
     np.testing.assert_allclose(maps["probability"].sum(0), 1, atol=1e-5)
 
 
+@pytest.mark.parametrize(("mode", "components"), [("spatial", 6), ("spectral", None)])
+def test_segmentation_by_components_or_large_cells(mode, components, scene, task_config, tmp_path):
+    data = scene("classes", noise=0.03, light=0.2)
+    options = {"window": 16, "overlap": 8, "components": components}
+    config = task_config("segmentation", data, mode, options=options, cell_size=8)
+    numbers, _ = whole_way(config, tmp_path)
+    assert numbers["oa"] > commonest(data, tmp_path) + 0.3
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_patch_classification(mode, scene, task_config, tmp_path):
+    data = scene("classes", noise=0.03, light=0.2)
+    options = {"window": 9, "components": 6 if mode == "spatial" else None}
+    config = task_config(
+        "patch_classification", data, mode, options=options, patch_size=3,
+        train={**LONGER["train"], "batch_size": 16, "optim": {"blr": 0.064, "warmup_steps": 4}},
+    )  # fmt: skip
+    numbers, maps = whole_way(config, tmp_path)
+    assert numbers["oa"] > commonest(data, tmp_path) + 0.3
+    np.testing.assert_allclose(maps["probability"].sum(0), 1, atol=1e-5)
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_change_detection(mode, scene, task_config, tmp_path):
     data = scene("change", rows=48, columns=48)

@@ -54,6 +54,21 @@ def test_bands_without_a_number(files):
     )
 
 
+def test_cells_of_no_whole_patches(files):
+    options = {"window": 12, "overlap": 6}
+    config = files(
+        "segmentation", labels=labelled(), options=options, cell_size=6,
+        split={"n_per_class": 2, "disjoint": False},
+    )  # fmt: skip
+    config.write_text(config.read_text().replace("mode: spatial", "mode: both"))
+    says(refusal("finetune", config), "whole 4 px patches", "6 px", "`cell_size`")
+
+
+def test_a_window_without_a_middle(files):
+    config = files("patch_classification", labels=labelled(), options={"window": 8})
+    says(refusal("finetune", config, code=2), "window", "an odd number", 8)
+
+
 def test_one_class_only(files):
     message = refusal("finetune", files("segmentation", labels=labelled(classes=1)))
     says(message, "two classes", "[1]")
