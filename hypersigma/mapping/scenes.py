@@ -6,6 +6,7 @@ off goes on behind them; the map then has the same bytes.
 
 import dataclasses
 import logging
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -51,6 +52,14 @@ from storage.store import (
 )
 
 logger = logging.getLogger(__name__)
+
+ONE_SPLIT = {"block_km": 100, "guard_m": 0, "fractions": {"test": 1.0}}
+"""No tile is left out because it lies between two."""
+BUILD = (
+    "from hypersigma.orphans import end_with_parent; end_with_parent(); "
+    "import runpy; runpy.run_module('pipeline', run_name='__main__')"
+)
+"""What a process runs that builds a store and ends with the one that waits for it."""
 
 
 @pydantic.dataclasses.dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -248,19 +257,30 @@ def _bands(rows: Rows, output: Output) -> Callable[[int, int], NDArray[Any]]:
 
 
 def _of_product(config: MapConfig) -> dict[str, Any]:
-    """Build a store of a raw product beside the map, and map its scene."""
+    """Build a store of a raw product beside the map, map its scene, and remove the store."""
     assert config.product is not None  # noqa: S101
-    store = config.out / f".{config.product.name}.store"
-    config.out.mkdir(parents=True, exist_ok=True)
-    dataset = {"name": "map", "source": str(config.product.resolve()), "store": str(store),
-               "recipe": config.recipe}  # fmt: skip
+    # A folder, as a build leaves more than the store.
+    product, built = config.product.resolve(), config.out / f".{config.product.name}"
+    store = built / "store"
+    if not product.exists():
+        raise FileNotFoundError(f"{config.product}: expected a raw product, found nothing")
+    built.mkdir(parents=True, exist_ok=True)
+    dataset = {"name": "map", "source": str(product), "store": str(store), "recipe": config.recipe,
+               "split": ONE_SPLIT}  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "dataset.yaml"
         path.write_text(yaml.safe_dump(dataset), encoding="utf-8")
         # A process of its own: the trainer knows nothing of raw products.
-        done = subprocess.run([sys.executable, "-m", "pipeline", "build", str(path)],
-                              capture_output=True, text=True)  # fmt: skip
+        done = subprocess.run([sys.executable, "-c", BUILD, "build", str(path), "--json"],
+                              stdout=subprocess.PIPE)  # fmt: skip
     if done.returncode:
-        raise ValueError(f"{config.product}: `hypersigma-data build` failed: {done.stderr.strip()}")
+        raise ValueError(
+            f"{config.product}: `hypersigma-data build` failed with status {done.returncode}; what "
+            "it said stands above"
+        )
     (scene_id,) = scenes(open_repository(str(store)))
-    return map_scene(dataclasses.replace(config, store=str(store), scene_id=scene_id, product=None))
+    found = map_scene(
+        dataclasses.replace(config, store=str(store), scene_id=scene_id, product=None)
+    )
+    shutil.rmtree(built)
+    return found
