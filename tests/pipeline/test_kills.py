@@ -54,6 +54,7 @@ def test_a_product_that_kills_its_process_does_not_stop_the_others(tmp_path):
     assert kills.build(config)[1]["added"] == ["b"]
 
 
+@pytest.mark.soak
 def test_a_changed_product_that_kills_who_opens_it_does_not_stop_the_others(tmp_path):
     config = kills.write_config(tmp_path, tmp_path / "store")
     for name in "ab":

@@ -13,9 +13,11 @@ from .launching import trained
 
 CLOSE = 1e-5
 OPTIM = {"blr": 0.128, "warmup_steps": 5}
+ZERO = {f"zero{stage}": {"engine": "deepspeed", "zero": stage} for stage in range(4)}
 ENGINES = {
     "ddp": {"engine": "ddp"},
-    **{f"zero{stage}": {"engine": "deepspeed", "zero": stage} for stage in range(4)},
+    **ZERO,
+    # Is zero2 without a GPU.
     "offload": {"engine": "deepspeed", "zero": 2, "offload": True},
 }
 
@@ -37,17 +39,19 @@ def assert_close(ours, theirs, *, atol):
 
 
 @pytest.mark.slow
-def test_engines_of_two_processes_reach_the_losses_of_one(pretraining, tmp_path):
+@pytest.mark.parametrize("names", [
+    ("ddp", "zero3"), pytest.param(("ddp", *ZERO), marks=pytest.mark.soak),
+], ids=["two", "all"])  # fmt: skip
+def test_engines_of_two_processes_reach_the_losses_of_one(pretraining, tmp_path, names):
     train = {"steps": 20, "batch_size": 1, "accumulate": 4, "optim": OPTIM}
     model = {"kind": "spectral", "anchor": False, "mask_ratio": 0.5, "bands": 8}
     alone = pretraining("single", train=train, **model)
     pretrain(alone)
     assert curve(alone)[-1] < 0.9 * curve(alone)[0]  # so that it is no standstill
-    shared = {name: pretraining(name, train=train | how, **model) for name, how in ENGINES.items()}
-    del shared["offload"]  # which is zero2 here, and differs on a GPU
-    trained(tmp_path / "out", list(shared.values()), processes=2)
+    shared = [pretraining(name, train=train | ENGINES[name], **model) for name in names]
+    trained(tmp_path / "out", shared, processes=2)
     theirs = checkpoint.find(alone.run)
-    for config in shared.values():
+    for config in shared:
         assert len(curve(config)) == 20
         assert_same_run(config, alone)
         ours = checkpoint.find(config.run)
