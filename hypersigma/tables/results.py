@@ -46,6 +46,8 @@ class Row:
     seeds: int
     seconds: float
     """Mean of a cell."""
+    folder: str
+    """Of the first seed's cell, below that of the tables: its log, checkpoints and maps."""
 
 
 def tables(records: Records) -> Iterator[tuple[str, list[dict[str, Any]]]]:
@@ -65,9 +67,14 @@ def rows(records: Records) -> list[Row]:
         )
         spread = values.std(0, ddof=1) if len(mine) > 1 else np.full(len(columns), np.nan)
         seconds = float(np.mean([one["seconds"] for one in mine]))
+        first = min(mine, key=lambda one: one["seed"])
+        run = Path(first["config"]["run"])
         found.append(
-            Row(name, tuple(values.mean(0).tolist()), tuple(spread.tolist()), len(mine), seconds)
-        )
+            Row(
+                name, tuple(values.mean(0).tolist()), tuple(spread.tolist()), len(mine), seconds,
+                f"{run.parent.name}/{run.name}",
+            )
+        )  # fmt: skip
     return found
 
 
@@ -152,11 +159,11 @@ def write_markdown(path: Path, records: Records) -> Path:
     for title, mine in tables(records):
         columns, found = columns_of(mine), rows(mine)
         lines += [f"## {title}", "", about(mine), ""]
-        lines.append("| method | " + " | ".join(head(columns)) + " | seeds | time |")
-        lines.append("|---" * (len(columns) + 3) + "|")
+        lines.append("| method | " + " | ".join(head(columns)) + " | seeds | time | run |")
+        lines.append("|---" * (len(columns) + 4) + "|")
         for row, texts in zip(found, cells_of(found, columns), strict=True):
             cells = [f"**{text}**" if best else text for text, best in texts]
-            last = [str(row.seeds), time_of(row)]
+            last = [str(row.seeds), time_of(row), f"`{row.folder}`"]
             lines.append(f"| {row.name} | " + " | ".join([*cells, *last]) + " |")
         lines.append("")
     path.write_text("\n".join(lines), encoding="utf-8")
@@ -168,7 +175,7 @@ def about(records: Records) -> str:
     config = records[0]["config"]
     return (
         f"{config['task'].replace('_', ' ')} of `{config['data']}`; mean ± standard deviation over "
-        "seeds; the best mean is bold; time is of one seed."
+        "seeds; the best mean is bold; time and run are of one seed."
     )
 
 

@@ -10,7 +10,8 @@ from hypersigma.tables.figures import FIGURES, Shown, draw, in_order
 from hypersigma.tasks.cubetasks import CUBE_TASKS
 
 KINDS = {
-    "segmentation": ("classes", 1), "change_detection": ("change", 1),
+    "patch_classification": ("classes", 1), "segmentation": ("classes", 1),
+    "change_detection": ("change", 1),
     "target_detection": ("target", 2), "anomaly_detection": ("target", 2),
     "unmixing": ("unmixing", 2), "denoising": ("unmixing", 2), "super_resolution": ("unmixing", 2),
 }  # fmt: skip

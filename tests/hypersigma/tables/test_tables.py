@@ -93,12 +93,13 @@ def test_cells_are_run_once_and_the_tables_are_of_all(wanted, tmp_path, monkeypa
 def test_a_cell_that_fails_stops_no_other(wanted, tmp_path, monkeypatch):
     path = wanted(("target", "anomaly_detection"))
     plain = yaml.safe_load(path.read_text())
-    plain["experiments"][0] |= {"modes": ["spatial"], "set": ["patch_size=5"], "methods": ["rx"]}
+    plain["experiments"][0] |= {"modes": ["spatial"], "methods": ["rx"]}
+    plain["experiments"][0]["set"] = ["pretrained.spatial=nowhere"]
     path.write_text(yaml.safe_dump(plain))
     result = CliRunner().invoke(app, ["bench", "tasks", str(path)])
     assert result.exit_code == 1
     assert "2 of 3 cells failed, and the same command tries them again" in result.output
-    assert "HyperSIGMA tiny spatial, seed 1: ValueError: expected windows" in result.output
+    assert "HyperSIGMA tiny spatial, seed 1: CheckpointError: nowhere" in result.output
     assert "| rx |" in (tmp_path / "out/results.md").read_text()
 
 
@@ -189,9 +190,11 @@ def test_shipped_tables_load(path):
 def test_the_best_of_a_column_is_marked():
     def record(name, seed, rmse, sad):
         return {"experiment": "e", "name": name, "seed": seed, "seconds": 1.0,
-                "metrics": {"rmse": rmse, "sad": sad}, "config": {"task": "unmixing"}}  # fmt: skip
+                "metrics": {"rmse": rmse, "sad": sad},
+                "config": {"task": "unmixing", "run": f"out/cells/{name}{seed}"}}  # fmt: skip
 
     found = rows([record("a", 0, 0.1, 3.0), record("a", 1, 0.3, 5.0), record("b", 0, 0.25, None)])
+    assert [row.folder for row in found] == ["cells/a0", "cells/b0"]
     assert found[0].means == pytest.approx((0.2, 4.0))
     assert found[0].deviations == pytest.approx((np.std([0.1, 0.3], ddof=1), np.sqrt(2)))
     assert cells_of(found, {"rmse": -1, "sad": -1}) == [
@@ -203,7 +206,7 @@ def test_the_summary_says_who_is_ahead():
     def record(name, mode, seed, rmse):
         return {"experiment": "e", "name": name, "method": None if mode else name, "seed": seed,
                 "seconds": 1.0, "metrics": {"rmse": rmse, "sad": 1.0},
-                "config": {"task": "unmixing", "mode": mode or "both"}}  # fmt: skip
+                "config": {"task": "unmixing", "mode": mode or "both", "run": "a"}}  # fmt: skip
 
     lines = summary([
         record("poor", None, 0, 0.9), record("good", None, 0, 0.25), record("m", "both", 0, 0.1),
