@@ -19,13 +19,15 @@ class Cube:
     wavelength: NDArray[np.float64] | None
     """Band centres (C) [nm]; None: not known."""
     valid_HW: NDArray[np.bool_]
-    """Where there is a measurement: finite in every band, and not 0 in all of them."""
+    """Where there is a measurement: in every band, and not 0 in all of them."""
     crs: str | None = None
     """Of the map grid, as WKT or EPSG:code; None: sensor geometry."""
     transform: tuple[float, ...] | None = None
     """Column, row -> easting, northing: the six numbers of an affine."""
     scale: float = 1.0
     """Stored number of a physical 1, such as a reflectance."""
+    nodata: float | None = None
+    """The stored number of no measurement."""
     source: dict[str, Any] = dataclasses.field(default_factory=dict)
     """What was taken: file, key, axes, sha256, bands left out."""
 
@@ -62,7 +64,7 @@ class Cube:
             self,
             x_HWC=x_HWC,
             wavelength=None if self.wavelength is None else self.wavelength[keep],
-            valid_HW=measured(x_HWC),
+            valid_HW=measured(x_HWC, self.nodata),
             source={**self.source, "bands_left_out": sorted({row + 1 for row in rows})},
         )
 
@@ -72,16 +74,25 @@ class Cube:
         return str(self.source.get("file", "the cube"))
 
 
+def samples(x: Numbers, nodata: float | None) -> NDArray[np.bool_]:
+    """Return which numbers of an image are finite and not `nodata`.
+
+    A `nodata` of 0 counts only where all bands have it: one dark band may well measure 0.
+    """
+    finite = np.isfinite(x)
+    if nodata is not None and nodata != 0 and not np.isnan(nodata):
+        finite &= x != nodata
+    return finite
+
+
 def measured(x_HWC: Numbers, nodata: float | None = None) -> NDArray[np.bool_]:
     """Return where an image holds a measurement (H, W).
 
-    A band that is finite nowhere says nothing of a pixel; `check_bands` refuses such bands.
+    A band that has one nowhere says nothing of a pixel; `check_bands` refuses such bands.
     """
-    finite_HWC = np.isfinite(x_HWC)
-    known_C = finite_HWC.any((0, 1))
-    valid_HW = finite_HWC[:, :, known_C].all(2) & (finite_HWC & (x_HWC != 0)).any(2)
-    if nodata is not None:
-        valid_HW &= (x_HWC != nodata).any(2)
+    known_HWC = samples(x_HWC, nodata)
+    known_C = known_HWC.any((0, 1))
+    valid_HW = known_HWC[:, :, known_C].all(2) & (known_HWC & (x_HWC != 0)).any(2)
     return np.asarray(valid_HW & bool(known_C.any()))
 
 
@@ -91,13 +102,17 @@ def check_bands(cube: Cube) -> None:
     Raises:
         ValueError: There are such bands, or there is no pixel.
     """
-    finite_C = np.isfinite(cube.x_HWC).any((0, 1))
-    if not finite_C.all():
-        bad = np.flatnonzero(~finite_C) + 1
-        runs = np.split(bad, np.flatnonzero(np.diff(bad) > 1) + 1)
+    known_C = samples(cube.x_HWC, cube.nodata).any((0, 1))
+    if not known_C.all():
+        # Numbers are those of the file, and name what is left out already, too.
+        left = np.array(cube.source.get("bands_left_out", []), int)
+        stored = np.setdiff1d(np.arange(1, cube.bands + len(left) + 1), left)
+        out = np.union1d(left, stored[~known_C])
+        runs = np.split(out, np.flatnonzero(np.diff(out) > 1) + 1)
         raise ValueError(
-            f"{cube.name}: expected finite values in all {cube.bands} bands, got none in "
-            f"{len(bad)} of them; say leave_out: {[[int(run[0]), int(run[-1])] for run in runs]}"
+            f"{cube.name}: expected measurements in all {cube.bands} bands, got none in "
+            f"{int((~known_C).sum())} of them; say leave_out: "
+            f"{[[int(run[0]), int(run[-1])] for run in runs]}"
         )
     if not cube.valid_HW.any():
         raise ValueError(
@@ -137,4 +152,4 @@ def new_cube(
                 f"expected a wavelength for each of {x_HWC.shape[2]} bands, got {len(centres)}"
             )
         centres = in_nm(centres)
-    return Cube(x_HWC, centres, measured(x_HWC, nodata), **known)
+    return Cube(x_HWC, centres, measured(x_HWC, nodata), nodata=nodata, **known)

@@ -21,7 +21,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from rasterio.windows import Window
 
-from hypersigma.cubes.cube import Cube, in_nm
+from hypersigma.cubes.cube import Cube, in_nm, samples
 from hypersigma.cubes.raster import data_file, wavelengths
 from hypersigma.mapping.cog import GDAL
 from storage.schema import TILE_SIZE
@@ -97,10 +97,7 @@ class RasterSource:
     def rows(self, first: int, last: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         with rasterio.Env(**GDAL):
             stored_CnW = self._file.read(window=Window(0, first, self.width, last - first))
-        finite = np.isfinite(stored_CnW)
-        valid = finite.all(0) & (stored_CnW != 0).any(0)
-        if self._nodata is not None and not math.isnan(self._nodata):
-            valid &= (stored_CnW != self._nodata).any(0)
+        valid = samples(stored_CnW, self._nodata).all(0) & (stored_CnW != 0).any(0)
         return _physical(stored_CnW, valid, self._scale), valid
 
 

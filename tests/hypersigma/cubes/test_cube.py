@@ -13,6 +13,8 @@ def test_what_is_not_measured_is_not_valid():
         ValueError, match=r"6 bands, got none in 1 of them; say leave_out: \[\[6, 6\]\]"
     ):
         check_bands(cube)
+    with pytest.raises(ValueError, match=r"say leave_out: \[\[1, 2\], \[6, 6\]\]"):
+        check_bands(cube.without_bands([0, 1]))
     kept = cube.without_bands([5])
     check_bands(kept)
     assert kept.wavelength.tolist() == [400, 410, 420, 430, 440]
@@ -21,6 +23,19 @@ def test_what_is_not_measured_is_not_valid():
     assert (image.shape, image.dtype) == ((5, 4, 5), np.float32)
     assert image[:, 0, 0].tolist() == [0] * 5
     assert image[0, 2, 2] == 0.25
+
+
+def test_nodata_is_no_measurement_also_behind_bands_that_are_left_out():
+    x = np.ones((4, 5, 6), np.int16)
+    x[0, 0], x[1, 1, 2], x[2, 2, 3], x[:, :, 5] = -9999, -9999, 0, -9999
+    cube = new_cube(x, nodata=-9999)
+    with pytest.raises(ValueError, match=r"none in 1 of them; say leave_out: \[\[6, 6\]\]"):
+        check_bands(cube)
+    for one in (cube, cube.without_bands([5])):
+        assert np.argwhere(~one.valid_HW).tolist() == [[0, 0], [1, 1]]
+    assert np.argwhere(~cube.without_bands([2, 5]).valid_HW).tolist() == [[0, 0]]
+    # A dark band may measure 0.
+    assert np.argwhere(~new_cube(np.where(x < 0, 0, x), nodata=0).valid_HW).tolist() == [[0, 0]]
 
 
 def test_what_is_no_cube_is_refused():

@@ -178,7 +178,7 @@ def test_bands_without_measurement_are_refused(task, task_config, tmp_path):
     x[:, :, 4] = np.nan
     config = task_config(task, written(tmp_path, cube=x), "spatial", root=str(tmp_path))
     message = refusal("finetune", config)
-    assert "expected finite values in all 12 bands, got none in 1 of them" in message
+    assert "expected measurements in all 12 bands, got none in 1 of them" in message
     assert "leave" in message
 
 
