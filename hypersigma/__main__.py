@@ -92,7 +92,7 @@ def evaluate(config: Config, overrides: Overrides = None, as_json: Json = False)
     """
 
     def work() -> dict[str, Any]:
-        if _of_cube(config, overrides):
+        if _cube_task(config, overrides) is not None:
             from hypersigma import cubefit
 
             return cubefit.evaluate_task(configs.load(cubefit.UseConfig, config, overrides or ()))
@@ -110,17 +110,20 @@ def predict(config: Config, overrides: Overrides = None, as_json: Json = False) 
     """Classify a whole scene of a store into a GeoTIFF and a PNG, or map a cube.
 
     Of a run of a task on a cube the config needs `checkpoint` and, for a map, `out` and one of
-    `image`, `store` with `scene_id`, and `product`; without these the maps are arrays.
+    `image`, `store` with `scene_id`, `product` and `data`; without these the maps are arrays.
     """
 
     def work() -> dict[str, Any]:
-        if _of_cube(config, overrides):
+        task = _cube_task(config, overrides)
+        if task is not None:
+            from hypersigma.mapping import scenes
+            from hypersigma.mapping.seen import SEEN
+
+            named = configs.read(config, overrides or ()).keys()
+            if named & {"image", "store", "product"} or ("data" in named and task in SEEN):
+                return scenes.map_scene(configs.load(scenes.MapConfig, config, overrides or ()))
             from hypersigma import cubefit
 
-            if {"image", "store", "product"} & configs.read(config, overrides or ()).keys():
-                from hypersigma.mapping import scenes
-
-                return scenes.map_scene(configs.load(scenes.MapConfig, config, overrides or ()))
             return cubefit.predict_task(configs.load(cubefit.UseConfig, config, overrides or ()))
         from hypersigma import maps as command
 
@@ -246,13 +249,15 @@ def bench_tasks(config: Config, overrides: Overrides = None, as_json: Json = Fal
     _report(work, as_json=as_json)
 
 
-def _of_cube(config: Path, overrides: list[str] | None) -> bool:
-    """Say whether the checkpoint that a config names is of a task on a cube."""
+def _cube_task(config: Path, overrides: list[str] | None) -> str | None:
+    """Return the task of the checkpoint that a config names, None if it is none on a cube."""
     from hypersigma import checkpoint
 
-    raw = configs.read(config, overrides or ())
-    named = raw.get("checkpoint")
-    return isinstance(named, str) and "facts" in checkpoint.find(Path(named)).state
+    named = configs.read(config, overrides or ()).get("checkpoint")
+    if not isinstance(named, str):
+        return None
+    state = checkpoint.find(Path(named)).state
+    return str(state["task"]) if "facts" in state else None
 
 
 def _report(work: Callable[[], dict[str, Any]], *, as_json: bool) -> None:
@@ -276,6 +281,8 @@ def _report_dry(work: Callable[[], dict[str, Any]], *, as_json: bool) -> None:
 def _done[T](work: Callable[[], T]) -> T:
     """Do the work and return what came out; exit with 1 if it failed, 2 if the config is wrong."""
     _log_to_stderr()
+    from concurrent.futures.process import BrokenProcessPool
+
     from hypersigma.checkpoint import CheckpointError
     from hypersigma.runfolder import TrainError
 
@@ -283,6 +290,8 @@ def _done[T](work: Callable[[], T]) -> T:
         return work()
     except ConfigError as error:
         _fail(error, WRONG_USAGE)
+    except BrokenProcessPool as error:
+        _fail(RuntimeError(f"a process was killed ({error}); the same command goes on"), FAILED)
     except (CheckpointError, TrainError, OSError, ValueError, LookupError) as error:
         _fail(error, FAILED)
 

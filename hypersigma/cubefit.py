@@ -126,8 +126,7 @@ def evaluate_task(config: UseConfig) -> dict[str, Any]:
         )
     prepared.model.load_state_dict(found.weights())
     model = prepared.model.to(pick_device(config.device))
-    out = config.out or config.checkpoint
-    out.mkdir(parents=True, exist_ok=True)
+    out = _out(config, trained)
     result = _about(found, trained, benchmark) | {"metrics": _written(prepared, model, out)}
     (out / "metrics.json").write_text(plain_json(result), encoding="utf-8")
     plain: dict[str, Any] = json.loads(plain_json(result))
@@ -149,8 +148,7 @@ def predict_task(config: UseConfig) -> dict[str, Any]:
     model = task.build(trained, facts)
     model.load_state_dict(found.weights())
     maps = task.maps(trained, model.to(pick_device(config.device)).eval(), benchmark)
-    out = config.out or config.checkpoint
-    out.mkdir(parents=True, exist_ok=True)
+    out = _out(config, trained)
     path = write_maps(out / MAPS_FILE, maps)
     shapes = {name: "x".join(map(str, one.shape)) for name, one in maps.items()}
     return _about(found, trained, benchmark) | {"maps": str(path), **shapes}
@@ -172,16 +170,19 @@ def open_run(path: Path) -> tuple[Checkpoint, TaskConfig]:
 
 
 def check_facts(found: Checkpoint, here: Facts, *, where: str) -> None:
-    """Refuse data of other bands than a model was trained on.
+    """Refuse data of other bands, units or classes than a model was trained on.
+
+    What is not known of either does not count.
 
     Raises:
-        ValueError: The number of bands or a wavelength differs.
+        ValueError: The number of bands, a wavelength, the units or the classes differ.
     """
     known = Facts.from_json(found.state["facts"])
     if known.bands != here.bands:
+        others = f", or these and the {len(known.left_out)} that were left out"
         raise ValueError(
-            f"{where}: expected the {known.bands} bands of {found.folder}, got {here.bands}; "
-            "leave out the same bands"
+            f"{where}: expected the {known.bands} bands of {found.folder}"
+            f"{others if known.left_out else ''}, got {here.bands}; use a scene of the same bands"
         )
     if known.wavelength and here.wavelength:
         away = np.abs(np.subtract(known.wavelength, here.wavelength))
@@ -189,16 +190,22 @@ def check_facts(found: Checkpoint, here: Facts, *, where: str) -> None:
             band = int(away.argmax())
             raise ValueError(
                 f"{where}: expected band {band + 1} at {known.wavelength[band]:.1f} nm, as "
-                f"{found.folder}, got {here.wavelength[band]:.1f} nm; use a cube of the same bands"
+                f"{found.folder}, got {here.wavelength[band]:.1f} nm; use a scene of the same bands"
+            )
+    for what, one, other in (
+        ("values in", known.units, here.units), ("classes", known.classes, here.classes),
+    ):  # fmt: skip
+        if one and other and one != other:
+            raise ValueError(
+                f"{where}: expected {what} {one!r}, as {found.folder}, got {other!r}; use data of "
+                "the same kind, or train a model on these"
             )
 
 
 def data_of(benchmark: Benchmark) -> dict[str, Any]:
     """Return what says which data a run saw."""
-    cubes = {"cube": benchmark.cube, "other": benchmark.other}
-    return {"benchmark": benchmark.name} | {
-        name: cube.source for name, cube in cubes.items() if cube is not None
-    }
+    plain: dict[str, Any] = json.loads(plain_json(benchmark.origin))
+    return {"benchmark": benchmark.name} | plain
 
 
 def write_maps(path: Path, maps: Maps) -> Path:
@@ -225,6 +232,22 @@ def _written(prepared: Prepared[Any], model: nn.Module, out: Path) -> dict[str, 
 
 def _benchmark(config: UseConfig, trained: TaskConfig) -> Benchmark:
     return read_benchmark(config.data or trained.data, config.root or trained.root)
+
+
+def _out(config: UseConfig, trained: TaskConfig) -> Path:
+    """Return the folder to write to, which is there.
+
+    Raises:
+        ValueError: It would be the run's own, whose maps are of other data.
+    """
+    if config.out is None and config.data not in (None, trained.data):
+        raise ValueError(
+            f"expected out: for maps of {config.data}, as those in {config.checkpoint} are of "
+            f"{trained.data}"
+        )
+    out = config.out or config.checkpoint
+    out.mkdir(parents=True, exist_ok=True)
+    return out
 
 
 def _about(found: Checkpoint, trained: TaskConfig, benchmark: Benchmark) -> dict[str, Any]:

@@ -5,6 +5,7 @@ where to get them, and what has surprised people. Everything is checked before a
 """
 
 import dataclasses
+import functools
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 import configs
 from hypersigma.cubes.cube import Cube, check_bands
@@ -21,6 +23,9 @@ from hypersigma.cubes.stored import StoredConfig, read_labels, read_stored
 from hypersigma.cubes.synthetic import SyntheticConfig, make
 
 type Numbers = NDArray[np.floating[Any]]
+
+TOLD = ("title", "task", "where", "cite", "traps")
+"""Keys of a description that say nothing of the numbers."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,9 @@ class Benchmark:
     abundances_EHW: Numbers | None = None
     target_C: Numbers | None = None
     """Spectrum of the target, in physical units."""
+    origin: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """What says, as plain data, that another scene is the same: how it was read, and SHA-256 of
+    each file, or the version of the store."""
 
 
 def read_benchmark(name: str | Path, root: Path | str = ".") -> Benchmark:
@@ -71,9 +79,16 @@ def read_benchmark(name: str | Path, root: Path | str = ".") -> Benchmark:
         classes=config.classes,
         endmembers_CE=_optional(config.endmembers, "CE", config, Path(root)),
         abundances_EHW=_optional(config.abundances, "EHW", config, Path(root)),
+        origin={"read": how_read(config), "sha256": _digests(config, Path(root))},
     )
     check(found)
     return found
+
+
+def how_read(config: BenchmarkConfig) -> dict[str, Any]:
+    """Return a description as plain data, without what only people read."""
+    plain = TypeAdapter(BenchmarkConfig).dump_python(config, mode="json", exclude_defaults=True)
+    return {key: value for key, value in plain.items() if key not in TOLD}
 
 
 def check(found: Benchmark) -> None:
@@ -169,11 +184,27 @@ def _labels(file: FileConfig, config: BenchmarkConfig, root: Path) -> NDArray[np
     if file.crop is not None:
         stored_HW = _cropped(stored_HW, file.crop)
     if config.values is None:
-        return np.asarray(stored_HW, np.int64)
+        return _whole(stored_HW, path)
     labels_HW = np.zeros(stored_HW.shape, np.int64)
     for number, value in enumerate(config.values, start=1):
         labels_HW[stored_HW == value] = number
     return labels_HW
+
+
+def _whole(stored_HW: Numbers, path: Path) -> NDArray[np.int64]:
+    """Return labels as integers.
+
+    Raises:
+        ValueError: They are none, or negative.
+    """
+    wrong_HW = ~np.isfinite(stored_HW) | (stored_HW < 0) | (stored_HW != np.round(stored_HW))
+    if wrong_HW.any():
+        raise ValueError(
+            f"{path}: expected labels 0, 1, 2, ..., got {stored_HW[wrong_HW][0]} in "
+            f"{int(wrong_HW.sum())} of {wrong_HW.size} pixels; is it another array (key:)? or say "
+            "values: [stored number of class 1, ...]"
+        )
+    return np.asarray(stored_HW, np.int64)
 
 
 def _optional(
@@ -200,8 +231,8 @@ def _checked(file: FileConfig, config: BenchmarkConfig, root: Path) -> tuple[Pat
             f"{candidates[0]}: expected a file of {config.title}, found none; get it: "
             f"{config.where}; and say root: the folder it lies in"
         )
-    with path.open("rb") as opened:
-        digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    stat = path.stat()
+    digest = _digest(path, stat.st_size, stat.st_mtime_ns)
     if file.sha256 is not None and digest != file.sha256:
         raise ValueError(
             f"{path}: expected the file of {config.title} with SHA-256 {file.sha256}, got "
@@ -210,14 +241,28 @@ def _checked(file: FileConfig, config: BenchmarkConfig, root: Path) -> tuple[Pat
     return path, digest
 
 
+@functools.lru_cache(maxsize=32)
+def _digest(path: Path, _size: int, _mtime_ns: int) -> str:
+    """Return a file's SHA-256, counted once as long as it is not written."""
+    with path.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _digests(config: BenchmarkConfig, root: Path) -> dict[str, str]:
+    files = (config.cube, config.other, config.labels, config.endmembers, config.abundances)
+    return {file.file: _checked(file, config, root)[1] for file in files if file is not None}
+
+
 def _of_ours(name: str, config: BenchmarkConfig, stored: StoredConfig) -> Benchmark:
-    cube = read_stored(stored)
+    cube, version = read_stored(stored)
     labels_HW, names = read_labels(stored, cube)
+    said = hashlib.sha256(labels_HW.tobytes() + repr(names).encode()).hexdigest()
     if config.leave_out:
         cube = cube.without_bands(band_rows(config.leave_out))
     found = Benchmark(
         name=name, task=config.task, cube=cube, classes=names or config.classes,
         labels_HW=labels_HW if stored.labels is not None else None,
+        origin={"read": how_read(config), "version": version, "labels_sha256": said},
     )  # fmt: skip
     check(found)
     return found
@@ -229,7 +274,7 @@ def _made(name: str, config: BenchmarkConfig, made: SyntheticConfig) -> Benchmar
         name=name, task=config.task, classes=config.classes or scene.classes,
         cube=scene.cube, other=scene.other, labels_HW=scene.labels_HW,
         endmembers_CE=scene.endmembers_CE, abundances_EHW=scene.abundances_EHW,
-        target_C=scene.target_C,
+        target_C=scene.target_C, origin={"read": how_read(config)},
     )  # fmt: skip
     check(found)
     return found

@@ -28,6 +28,8 @@ class Cube:
     """Stored number of a physical 1, such as a reflectance."""
     nodata: float | None = None
     """The stored number of no measurement."""
+    units: str | None = None
+    """Of physical values, as CF writes them; None: not known."""
     source: dict[str, Any] = dataclasses.field(default_factory=dict)
     """What was taken: file, key, axes, sha256, bands left out."""
 

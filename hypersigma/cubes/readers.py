@@ -5,6 +5,8 @@ ever opened.
 """
 
 import dataclasses
+import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 import h5py
 import numpy as np
 import scipy.io
+import scipy.io.matlab
 from numpy.typing import NDArray
 
 from hypersigma.cubes.axes import arrange
@@ -19,6 +22,7 @@ from hypersigma.cubes.cube import Cube, new_cube
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 HDF5_OFFSETS = (0, 512)
+DAMAGED = (zipfile.BadZipFile, zlib.error, scipy.io.matlab.MatReadError)
 """Where it may stand; MATLAB v7.3 puts 512 bytes of its own before it."""
 RASTERS = frozenset({".tif", ".tiff", ".hdr", ".dat", ".img", ".bsq", ".bil", ".bip", ".raw"})
 
@@ -107,11 +111,6 @@ def read_array(
         raise ValueError(f"{path}: {name}: {error}") from error
 
 
-def read_map(path: Path, key: str | None = None) -> NDArray[Any]:
-    """Read a map of classes or of targets (H, W)."""
-    return read_array(path, wanted="HW", key=key)
-
-
 def read_arrays(path: Path) -> Arrays:
     """Read all arrays of numbers of a `.mat`, `.npz` or `.npy` file.
 
@@ -135,7 +134,7 @@ def read_arrays(path: Path) -> Arrays:
             found = scipy.io.loadmat(path)
             return Arrays({name: a for name, a in found.items() if isinstance(a, np.ndarray)},
                           "HWC")  # fmt: skip
-    except (ValueError, OSError, NotImplementedError) as error:
+    except (ValueError, OSError, EOFError, NotImplementedError, *DAMAGED) as error:
         raise ValueError(
             f"{path}: expected a file of arrays of numbers, got: {error}; "
             "fetch it again, or write the arrays as .npz"

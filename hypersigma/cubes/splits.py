@@ -38,6 +38,8 @@ class SplitConfig:
     guard: NonNegativeInt = 4
     """From training pixels to the edge of their block, at least [pixel]."""
     seed: int = Field(default=0, ge=0)
+    file: Path | None = None
+    """A split that a run saved, taken as it is: all above does not count then."""
 
     def __post_init__(self) -> None:
         """See that the numbers fit each other.
@@ -67,14 +69,15 @@ class Split:
 
 
 def draw_split(labels_HW: NDArray[np.integer[Any]], config: SplitConfig) -> Split:
-    """Share the labelled pixels out.
+    """Share the labelled pixels out, or take the split of a file.
 
     Args:
         labels_HW: Classes 1..K; 0 is not labelled.
         config: How.
 
     Raises:
-        ValueError: No or one class only, or a class has too few pixels; says wanted and found.
+        ValueError: No or one class only, or a class has too few pixels; says wanted and found. Or
+            a split of a file that does not fit the labels.
     """
     classes = np.unique(labels_HW[labels_HW > 0])
     if len(classes) < 2:
@@ -82,6 +85,8 @@ def draw_split(labels_HW: NDArray[np.integer[Any]], config: SplitConfig) -> Spli
             f"expected labels of two classes or more, got {classes.tolist()} in "
             f"{int((labels_HW > 0).sum())} labelled pixels of {labels_HW.size}"
         )
+    if config.file is not None:
+        return _given(config.file, labels_HW)
     wanted = {int(k): _wanted(int((labels_HW == k).sum()), config) for k in classes}
     rng = np.random.default_rng([config.seed, 11])
     best, least = None, np.inf
@@ -107,45 +112,21 @@ def draw_split(labels_HW: NDArray[np.integer[Any]], config: SplitConfig) -> Spli
     return _drawn(labels_HW, ground_HW, test_HW, wanted, rng)
 
 
-def draw_ground(
-    sides: tuple[int, int], *, share: float = 0.3, guard: int = 4, seed: int = 0
-) -> Split:
-    """Cut the image for tasks without labels: a strip to measure on, the rest to train on.
-
-    Args:
-        sides: Rows and columns.
-        share: Of the longer side that is measured on.
-        guard: Pixels between the two that are neither.
-        seed: Says at which end the strip is: it does not need to be drawn anew for each.
-
-    Raises:
-        ValueError: Nothing would be left to train on.
-    """
-    axis = int(np.argmax(sides))
-    length = sides[axis]
-    measured = round(share * length)
-    if not 0 < measured < length - guard:
-        raise ValueError(
-            f"expected ground to train on and to measure on along {length} pixels, got a share of "
-            f"{share} and a guard of {guard}"
-        )
-    place = np.arange(length) if seed % 2 else np.arange(length)[::-1]
-    shape = (-1, 1) if axis == 0 else (1, -1)
-    test_HW = np.broadcast_to((place < measured).reshape(shape), sides).copy()
-    train_HW = np.broadcast_to((place >= measured + guard).reshape(shape), sides).copy()
-    return Split(train_HW, np.zeros(sides, bool), test_HW)
-
-
 def save_split(split: Split, path: Path) -> None:
     """Write a split as `.npz`."""
     with path.open("wb") as file:
         np.savez_compressed(file, **dataclasses.asdict(split))
 
 
-def load_split(path: Path, sides: tuple[int, int]) -> Split:
+def load_split(path: Path, sides: tuple[int, ...] | None = None) -> Split:
     """Read a split.
 
+    Args:
+        path: What `save_split` wrote.
+        sides: Of the image that it is to be of; None: any.
+
     Raises:
+        OSError: There is no such file.
         ValueError: It is one of an image of other sides, or none.
     """
     names = [field.name for field in dataclasses.fields(Split)]
@@ -153,9 +134,20 @@ def load_split(path: Path, sides: tuple[int, int]) -> Split:
         if missing := [name for name in names if name not in file.files]:
             raise ValueError(f"{path}: expected a split with {names}, found no {missing}")
         split = Split(**{name: file[name].astype(bool) for name in names})
-    if split.train_HW.shape != sides:
+    if sides is not None and split.train_HW.shape != sides:
         raise ValueError(
             f"{path}: expected a split of the image's {sides} pixels, got {split.train_HW.shape}"
+        )
+    return split
+
+
+def _given(path: Path, labels_HW: NDArray[np.integer[Any]]) -> Split:
+    split = load_split(path, labels_HW.shape)
+    bare = (split.train_HW | split.val_HW | split.test_HW) & (labels_HW == 0)
+    if bare.any():
+        raise ValueError(
+            f"{path}: expected labels in all its pixels, got none in {int(bare.sum())}; it is a "
+            "split of other labels"
         )
     return split
 

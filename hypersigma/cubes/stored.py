@@ -11,8 +11,9 @@ from pydantic import ConfigDict
 
 from hypersigma.cubes.cube import Cube, new_cube
 from hypersigma.pixels import read_classes
+from hypersigma.runfolder import data_version
 from storage.schema import INTEGER_FILL, TILE_SIZE, SchemaError
-from storage.store import open_version, scene_dataset
+from storage.store import find_version, open_repository, open_version, scene_dataset
 from storage.stream import ShardSet, open_shards, read_tile
 
 type Placed = tuple[int, int, NDArray[Any]]
@@ -45,16 +46,22 @@ class StoredConfig:
             )
 
 
-def read_stored(config: StoredConfig) -> Cube:
+def read_stored(config: StoredConfig) -> tuple[Cube, dict[str, Any]]:
     """Read a scene; where no tile of it is, nothing is measured.
+
+    Returns:
+        The cube, and which version of the data set it is of.
 
     Raises:
         SchemaError: There is no such scene, or no tile of it.
     """
     if config.store is not None:
-        return _from_store(config.store, config)
+        version = find_version(open_repository(config.store), config.version)
+        said = {"version": version.tag, "snapshot": version.snapshot}
+        return _from_store(config.store, version.tag, config), said
     assert config.shards is not None  # noqa: S101  # the config has one of them
-    return _from_shards(open_shards(config.shards), config)
+    shards = open_shards(config.shards)
+    return _from_shards(shards, config), data_version(shards.manifest)
 
 
 def read_labels(config: StoredConfig, cube: Cube) -> tuple[NDArray[np.int64], tuple[str, ...]]:
@@ -80,8 +87,8 @@ def read_labels(config: StoredConfig, cube: Cube) -> tuple[NDArray[np.int64], tu
     return labels_HW[:rows, :columns].astype(np.int64), tuple(names)
 
 
-def _from_store(store: str, config: StoredConfig) -> Cube:
-    scene = scene_dataset(open_version(store, config.version), config.scene_id)
+def _from_store(store: str, version: str, config: StoredConfig) -> Cube:
+    scene = scene_dataset(open_version(store, version), config.scene_id)
     places = zip(scene.row.values.tolist(), scene.col.values.tolist(), strict=True)
 
     def tiles() -> Iterator[Placed]:
@@ -93,7 +100,8 @@ def _from_store(store: str, config: StoredConfig) -> Cube:
         tiles(), (rows, columns, scene.sizes["band"]), scene.wavelength.values,
         scale=float(scene.attrs["scale"]), crs=scene.attrs.get("crs") or None,
         transform=tuple(scene.attrs["transform"][:6]) if scene.attrs.get("transform") else None,
-        source={"file": config.scene_id, "store": store, "version": config.version},
+        units=str(scene.attrs["units"]),
+        source={"file": config.scene_id, "store": store, "version": version},
     )  # fmt: skip
 
 
@@ -116,7 +124,7 @@ def _from_shards(shards: ShardSet, config: StoredConfig) -> Cube:
     sides = (int(rows.max()) + TILE_SIZE, int(columns.max()) + TILE_SIZE)
     return _together(
         tiles(), (*sides, len(sensor["band"])), np.asarray(sensor["wavelength"]),
-        scale=float(sensor["scale"]),
+        scale=float(sensor["scale"]), units=str(sensor["units"]),
         source={"file": config.scene_id, "shards": str(config.shards),
                 "version": shards.manifest["version"]},
     )  # fmt: skip

@@ -8,10 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from hypersigma.mapping.sources import Source
-from hypersigma.tasks.denoising import ESTIMATES, Denoising, estimates
-
-LEAST_PIXELS = 2
-"""With fewer there is nothing to estimate from."""
+from hypersigma.tasks.denoising import Denoising, estimates
 
 
 class NoisySource(Source):
@@ -24,18 +21,15 @@ class NoisySource(Source):
 
     def __init__(self, source: Source, model: Denoising) -> None:
         self._source, self._model = source, model
-        self.name, self.placed = source.name, source.placed
+        self.name, self.placed, self.units = source.name, source.placed, source.units
         self.height, self.width = source.height, source.width
         self.bands, self.wavelength = source.bands, source.wavelength
 
     def rows(self, first: int, last: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Return the rows and both estimates (3 C, n, W), and which pixels are valid (n, W).
 
-        Pixels without a measurement have the mean spectrum of the others.
+        Pixels without a measurement have the mean spectrum of those trained on.
         """
         x_CnW, valid_nW = self._source.rows(first, last)
-        if np.count_nonzero(valid_nW) < LEAST_PIXELS:
-            return np.zeros((ESTIMATES * len(x_CnW), *valid_nW.shape), np.float32), valid_nW
-        x_CnW[:, ~valid_nW] = x_CnW[:, valid_nW].mean(1, keepdims=True)
         scaled_CnW = self._model.scale(torch.from_numpy(x_CnW)).numpy()
-        return estimates(self._model, scaled_CnW).flatten(0, 1).numpy(), valid_nW
+        return estimates(self._model, scaled_CnW, valid_nW).flatten(0, 1).numpy(), valid_nW

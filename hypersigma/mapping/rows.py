@@ -40,15 +40,12 @@ class Rows:
             self.count, self.strips = note["rows"], note["strips"]
             self._shape = (note["shape"][0], note["shape"][1])
         path.parent.mkdir(parents=True, exist_ok=True)
+        if note is None:
+            # First: a note of other rows must not find these.
+            self._note.unlink(missing_ok=True)
         self._file = path.open("r+b" if note is not None else "w+b")
         if self._shape is not None:
             self._file.truncate(self.count * self._row_bytes)
-
-    @property
-    def answers(self) -> int:
-        """Return K."""
-        assert self._shape is not None, "no rows yet"  # noqa: S101
-        return self._shape[0] - 1
 
     def append(self, answers_KnW: NDArray[np.float32], valid_nW: NDArray[np.bool_]) -> None:
         """Add a strip, which is on the disk when this returns."""

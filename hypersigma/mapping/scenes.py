@@ -5,11 +5,11 @@ off goes on behind them; the map then has the same bytes.
 """
 
 import dataclasses
+import hashlib
 import logging
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -23,15 +23,17 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from pydantic import ConfigDict, NonNegativeInt, PositiveFloat
 
+from hypersigma.checkpoint import Checkpoint
 from hypersigma.cubefit import check_facts, open_run
 from hypersigma.cubes.benchmarks import read_benchmark
-from hypersigma.cubes.raster import data_file
+from hypersigma.cubes.raster import DATA_SUFFIXES, data_file
 from hypersigma.mapping.cog import thinned, write_cog
 from hypersigma.mapping.colours import bands_shown, draw_classes, draw_numbers, preview_step
 from hypersigma.mapping.rows import Rows
 from hypersigma.mapping.seen import NO_CLASS, Output, Seen, seen
 from hypersigma.mapping.sources import (
     CubeSource,
+    OneDate,
     PairSource,
     RasterSource,
     Source,
@@ -39,10 +41,11 @@ from hypersigma.mapping.sources import (
     kind_of,
 )
 from hypersigma.mapping.strips import Opened, strips
+from hypersigma.mapping.units import check_values
 from hypersigma.processes import pick_device
 from hypersigma.runlog import plain_json, progress
 from hypersigma.tasks.cubetasks import CUBE_TASKS
-from hypersigma.tasks.task import Facts
+from hypersigma.tasks.task import Facts, TaskConfig
 from storage.store import (
     find_version,
     open_repository,
@@ -53,6 +56,7 @@ from storage.store import (
 
 logger = logging.getLogger(__name__)
 
+FILES = (*DATA_SUFFIXES, ".hdr", ".tif", ".tiff", ".mat", ".npy", ".npz")
 ONE_SPLIT = {"block_km": 100, "guard_m": 0, "fractions": {"test": 1.0}}
 """No tile is left out because it lies between two."""
 BUILD = (
@@ -72,7 +76,7 @@ class MapConfig:
     checkpoint: Path
     """A run (its best checkpoint), or one checkpoint."""
     out: Path
-    """Folder for `<scene>_<map>.tif`, `<scene>.png` and `<scene>.json`."""
+    """Folder for `<scene>_<task>_<map>.tif`, `<scene>_<task>.png` and `<scene>_<task>.json`."""
     image: Path | None = None
     """A GeoTIFF, an ENVI cube or its header."""
     other: Path | None = None
@@ -107,40 +111,63 @@ def map_scene(config: MapConfig) -> dict[str, Any]:
 
     Raises:
         CheckpointError: There is no whole checkpoint of a task on cubes.
-        ValueError: The scene has other bands than the model, or the task makes no map of a scene.
+        ValueError: The scene has other bands or units than the model, no pixel of it was measured,
+            or the task makes no map of a scene.
         FileNotFoundError: There is no such image.
         BrokenProcessPool: A worker was killed; the same command goes on.
     """
     ways = [config.image, config.store, config.product, config.data]
     if sum(way is not None for way in ways) != 1:
         raise ValueError("expected one of image, store, product and data, got none or several")
-    if config.product is not None:
-        return _of_product(config)
     found, trained = open_run(config.checkpoint)
-    source, origin = open_source(config)
-    facts = Facts.from_json(found.state["facts"])
-    check_facts(found, Facts(source.bands, source.wavelength, facts.classes), where=source.name)
-    if (trained.task == "change_detection") != (config.other is not None):
-        raise ValueError(
-            f"expected image and other for a change detection, and no other else, got a checkpoint "
-            f"of {trained.task} and other: {config.other}"
-        )
     shown = open_model(config)
+    _check_dates(config, trained.task)
+    if config.product is not None:
+        with _store_of_product(config) as (store, scene_id):
+            of_store = dataclasses.replace(config, store=store, scene_id=scene_id, product=None)
+            origin = {"product": str(config.product.resolve()), "recipe": config.recipe}
+            return _mapped(of_store, found, trained, shown, origin)
+    return _mapped(config, found, trained, shown, {})
+
+
+def _mapped(
+    config: MapConfig, found: Checkpoint, trained: TaskConfig, shown: Seen, said: dict[str, Any]
+) -> dict[str, Any]:
+    source, origin = open_source(config, Facts.from_json(found.state["facts"]))
+    here = Facts(source.bands, source.wavelength, units=source.units)
+    check_facts(found, here, where=source.name)
+    check_values(shown.model, source)
     identity = {
-        "scene": source.name, **origin, "checkpoint": str(found.folder.resolve()),
+        "scene": source.name, **(said or origin), "checkpoint": str(found.folder.resolve()),
         "weights": found.state["files"], "task": trained.task, "mode": trained.mode,
         "size": trained.size, "step": found.state["step"],
     }  # fmt: skip
     config.out.mkdir(parents=True, exist_ok=True)
-    stem = Path(source.name.removesuffix(".tif").removesuffix(".tiff")).name
-    said = {key: value for key, value in identity.items() if key != "weights"}
-    path = config.out / f".{stem}_{trained.task}.rows"
+    stem = f"{stem_of(source.name)}_{trained.task}"
+    path = config.out / f".{stem}.rows"
     with alone(path), Rows(path, identity) as rows:
         _fill(rows, config, shown, source)
-        result = said | _write(config.out, stem, rows, shown, source, said)
+        told = {key: value for key, value in identity.items() if key != "weights"}
+        result = told | _write(config.out, stem, rows, shown, source, told)
         (config.out / f"{stem}.json").write_text(plain_json(result), encoding="utf-8")
         rows.remove()
     return result
+
+
+def stem_of(name: str) -> str:
+    """Return a scene's name without what says which kind of file it is in."""
+    path = Path(name)
+    return path.stem if path.suffix.lower() in FILES else path.name
+
+
+def _check_dates(config: MapConfig, task: str) -> None:
+    """Refuse one date for a change detection, and two for anything else."""
+    changes, pair = task == "change_detection", config.other is not None
+    if config.data is None and (changes != pair or (pair and config.image is None)):
+        raise ValueError(
+            "expected image and other for a change detection, or data, and no other else; got a "
+            f"checkpoint of {task}, image: {config.image} and other: {config.other}"
+        )
 
 
 @contextmanager
@@ -161,28 +188,42 @@ def alone(path: Path) -> Iterator[None]:
         ) from error
 
 
-def open_source(config: MapConfig) -> tuple[Source, dict[str, Any]]:
-    """Open the scene; return it and, as plain data, what it is."""
+def open_source(config: MapConfig, facts: Facts) -> tuple[Source, dict[str, Any]]:
+    """Open the scene without the bands that the model's data left out.
+
+    Returns:
+        The scene; and what it is, as plain data.
+    """
+    sources, origin = _opened(config)
+    for one in sources:
+        if one.bands == facts.bands + len(facts.left_out):
+            one.leave_out(facts.left_out)
+    return sources[0] if len(sources) == 1 else PairSource(*sources), origin
+
+
+def _opened(config: MapConfig) -> tuple[list[OneDate], dict[str, Any]]:
+    """Open the one date or both."""
     if config.image is not None:
         origin: dict[str, Any] = {"scale": config.scale, "nodata": config.nodata}
-        dates: list[Source] = []
+        dates: list[OneDate] = []
         for name, path in (("image", config.image), ("other", config.other)):
             if path is not None:
                 dates.append(RasterSource(path, scale=config.scale, nodata=config.nodata))
                 stats = [one.stat() for one in {path, data_file(path)}]
                 sizes = sorted((stat.st_size, stat.st_mtime_ns) for stat in stats)
                 origin[name] = [str(path.resolve()), *sizes]
-        return dates[0] if len(dates) == 1 else PairSource(*dates), origin
+        return dates, origin
     if config.store is not None:
         if config.scene_id is None:
             raise ValueError("expected scene_id beside store, got none")
         version = find_version(open_repository(config.store), config.version)
         scene = scene_dataset(open_version(config.store, version.tag), config.scene_id)
-        return StoreSource(scene), {
+        return [StoreSource(scene)], {
             "store": config.store, "version": version.tag, "snapshot": version.snapshot
         }  # fmt: skip
     benchmark = read_benchmark(str(config.data), config.root)
-    return CubeSource(benchmark.cube), {"benchmark": benchmark.name} | benchmark.cube.source
+    cubes = [cube for cube in (benchmark.cube, benchmark.other) if cube is not None]
+    return [CubeSource(cube) for cube in cubes], {"data": benchmark.name} | benchmark.origin
 
 
 def open_model(config: MapConfig) -> Seen:
@@ -197,7 +238,8 @@ def open_model(config: MapConfig) -> Seen:
 def opened(config: MapConfig) -> Opened:
     """Open what a worker needs."""
     shown = open_model(config)
-    return shown.run, shown.source(open_source(config)[0])
+    facts = Facts.from_json(open_run(config.checkpoint)[0].state["facts"])
+    return shown.run, shown.source(open_source(config, facts)[0])
 
 
 def _fill(rows: Rows, config: MapConfig, shown: Seen, source: Source) -> None:
@@ -214,6 +256,13 @@ def _fill(rows: Rows, config: MapConfig, shown: Seen, source: Source) -> None:
     with progress(found, total=count - rows.strips, title="strips mapped") as shown_strips:
         for answers_KnW, valid_nW in shown_strips:
             rows.append(answers_KnW, valid_nW)
+    if not any(rows.read(row, row + 1)[1].any() for row in range(rows.count)):
+        rows.remove()
+        raise ValueError(
+            f"{source.name}: expected pixels with a measurement in all {source.bands} bands, got "
+            "none; a band that was never measured has to be left out (leave_out:) of the data that "
+            "the model is trained on"
+        )
 
 
 def _write(
@@ -256,31 +305,38 @@ def _bands(rows: Rows, output: Output) -> Callable[[int, int], NDArray[Any]]:
     return read
 
 
-def _of_product(config: MapConfig) -> dict[str, Any]:
-    """Build a store of a raw product beside the map, map its scene, and remove the store."""
+@contextmanager
+def _store_of_product(config: MapConfig) -> Iterator[tuple[str, str]]:
+    """Build a store of a raw product beside the map; it is removed behind a map that is whole.
+
+    Yields:
+        The store, and the scene in it.
+
+    Raises:
+        FileNotFoundError: There is no such product.
+        ValueError: It cannot be built.
+    """
     assert config.product is not None  # noqa: S101
-    # A folder, as a build leaves more than the store.
-    product, built = config.product.resolve(), config.out / f".{config.product.name}"
-    store = built / "store"
+    product = config.product.resolve()
     if not product.exists():
         raise FileNotFoundError(f"{config.product}: expected a raw product, found nothing")
+    # A folder, as a build leaves more than the store; other products and recipes have others.
+    told = hashlib.sha256(f"{product} {config.recipe}".encode()).hexdigest()[:8]
+    built = config.out / f".{product.name}.{told}"
     built.mkdir(parents=True, exist_ok=True)
-    dataset = {"name": "map", "source": str(product), "store": str(store), "recipe": config.recipe,
-               "split": ONE_SPLIT}  # fmt: skip
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "dataset.yaml"
+    dataset = {"name": "map", "source": str(product), "store": str(built / "store"),
+               "recipe": config.recipe, "split": ONE_SPLIT}  # fmt: skip
+    path = built / "dataset.yaml"
+    with alone(path):
         path.write_text(yaml.safe_dump(dataset), encoding="utf-8")
         # A process of its own: the trainer knows nothing of raw products.
         done = subprocess.run([sys.executable, "-c", BUILD, "build", str(path), "--json"],
                               stdout=subprocess.PIPE)  # fmt: skip
-    if done.returncode:
-        raise ValueError(
-            f"{config.product}: `hypersigma-data build` failed with status {done.returncode}; what "
-            "it said stands above"
-        )
-    (scene_id,) = scenes(open_repository(str(store)))
-    found = map_scene(
-        dataclasses.replace(config, store=str(store), scene_id=scene_id, product=None)
-    )
-    shutil.rmtree(built)
-    return found
+        if done.returncode:
+            raise ValueError(
+                f"{config.product}: `hypersigma-data build` failed with status {done.returncode}; "
+                "what it said stands above"
+            )
+        (scene_id,) = scenes(open_repository(str(built / "store")))
+        yield str(built / "store"), scene_id
+        shutil.rmtree(built)

@@ -45,6 +45,7 @@ class Output:
 class Seen:
     """A model as it looks at a scene."""
 
+    model: nn.Module
     run: Run
     windows: Windows
     outputs: Mapping[str, Output]
@@ -70,6 +71,7 @@ def seen(config: TaskConfig, model: nn.Module, facts: Facts) -> Seen:
 def _segmentation(config: TaskConfig, model: nn.Module, facts: Facts) -> Seen:
     options, names = segmentation.options_of(config), list(facts.classes)
     return Seen(
+        model,
         _evaluated(model, lambda logits: logits.softmax(1)),
         Windows(options.window, options.overlap),
         {"class": classes(names), "probability": numbers(names)},
@@ -79,6 +81,7 @@ def _segmentation(config: TaskConfig, model: nn.Module, facts: Facts) -> Seen:
 def _changes(config: TaskConfig, model: nn.Module, facts: Facts) -> Seen:
     options, names = change_detection.options_of(config), list(facts.classes)
     return Seen(
+        model,
         _evaluated(model, lambda logits: logits.softmax(1)),
         Windows(options.window, options.overlap),
         {"class": classes(names), "probability": numbers(names)},
@@ -88,6 +91,7 @@ def _changes(config: TaskConfig, model: nn.Module, facts: Facts) -> Seen:
 def _unmixing(config: TaskConfig, model: nn.Module, facts: Facts) -> Seen:
     options = unmixing.options_of(config)
     return Seen(
+        model,
         _evaluated(model, lambda found: found[0]), Windows(options.window, options.overlap),
         {"abundance": numbers(list(facts.classes))},
     )  # fmt: skip
@@ -98,6 +102,7 @@ def _denoising(config: TaskConfig, model: nn.Module, facts: Facts) -> Seen:
     options, scale = denoising.options_of(config), model.scale
     run = _evaluated(model)
     return Seen(
+        model,
         lambda x_BXww: scale.back(run(x_BXww.unflatten(1, (denoising.ESTIMATES, -1)))),
         Windows(options.window, options.overlap),
         {"denoised": spectra(facts)},
@@ -107,12 +112,12 @@ def _denoising(config: TaskConfig, model: nn.Module, facts: Facts) -> Seen:
 
 def _anomalies(config: TaskConfig, model: nn.Module, facts: Facts) -> Seen:
     options = anomaly_detection.options_of(config)
-    return Seen(_evaluated(model), Windows(options.window, options.overlap), SCORE)
+    return Seen(model, _evaluated(model), Windows(options.window, options.overlap), SCORE)
 
 
 def _targets(config: TaskConfig, model: nn.Module, facts: Facts) -> Seen:
     options = target_detection.options_of(config)
-    return Seen(_evaluated(model), Windows(options.window, options.overlap), SCORE)
+    return Seen(model, _evaluated(model), Windows(options.window, options.overlap), SCORE)
 
 
 def classes(names: list[str]) -> Output:

@@ -6,7 +6,7 @@ Shape letters: C bands, n rows, W columns.
 import functools
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,7 +24,7 @@ from rasterio.windows import Window
 from hypersigma.cubes.cube import Cube, in_nm, samples
 from hypersigma.cubes.raster import data_file, wavelengths
 from hypersigma.mapping.cog import GDAL
-from storage.schema import TILE_SIZE
+from storage.schema import INTEGER_FILL, TILE_SIZE
 
 MIN_GCPS = 4
 
@@ -38,6 +38,8 @@ class Source(Protocol):
     bands: int
     wavelength: tuple[float, ...] | None
     """Band centres [nm]; None: not known."""
+    units: str | None
+    """Of the values; None: not known."""
     placed: dict[str, Any]
     """Its georeference, as keywords for `rasterio.open`; empty: none."""
 
@@ -48,17 +50,31 @@ class Source(Protocol):
         """
 
 
+class OneDate(Source, Protocol):
+    """A scene as it was stored."""
+
+    def leave_out(self, numbers: Sequence[int]) -> None:
+        """Read on without the bands of these numbers, from 1."""
+
+
 class CubeSource:
     """A cube in memory."""
 
     def __init__(self, cube: Cube) -> None:
-        self.name, self._cube = cube.name, cube
-        (self.height, self.width), self.bands = cube.sides, cube.bands
-        self.wavelength = None if cube.wavelength is None else tuple(cube.wavelength.tolist())
+        self.name, self.units = cube.name, cube.units
+        self.height, self.width = cube.sides
         self.placed: dict[str, Any] = {}
+        self._take(cube)
         if cube.transform is not None:
             grid = rasterio.transform.Affine(*cube.transform[:6])
             self.placed = {"transform": grid} | ({"crs": cube.crs} if cube.crs else {})
+
+    def leave_out(self, numbers: Sequence[int]) -> None:
+        self._take(self._cube.without_bands([number - 1 for number in numbers]))
+
+    def _take(self, cube: Cube) -> None:
+        self._cube, self.bands = cube, cube.bands
+        self.wavelength = None if cube.wavelength is None else tuple(cube.wavelength.tolist())
 
     def rows(self, first: int, last: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         valid = self._cube.valid_HW[first:last]
@@ -88,15 +104,28 @@ class RasterSource:
             except rasterio.errors.RasterioIOError as error:
                 raise ValueError(f"{self._path}: expected an image, got: {error}") from error
         self.name = self._path.name
-        self.height, self.width, self.bands = self._file.height, self._file.width, self._file.count
+        self.units: str | None = None
+        self.height, self.width = self._file.height, self._file.width
+        self._kept = list(range(1, self._file.count + 1))
+        self.bands = len(self._kept)
         found = wavelengths(self._file)
         self.wavelength = None if found is None else tuple(in_nm(np.array(found)).tolist())
         self._nodata = self._file.nodata if nodata is None else nodata
         self.placed = _placed(self._file)
 
+    def leave_out(self, numbers: Sequence[int]) -> None:
+        if self.wavelength is not None:
+            self.wavelength = tuple(
+                one for band, one in zip(self._kept, self.wavelength, strict=True)
+                if band not in numbers
+            )  # fmt: skip
+        self._kept = [band for band in self._kept if band not in numbers]
+        self.bands = len(self._kept)
+
     def rows(self, first: int, last: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        window = Window(0, first, self.width, last - first)
         with rasterio.Env(**GDAL):
-            stored_CnW = self._file.read(window=Window(0, first, self.width, last - first))
+            stored_CnW = self._file.read(self._kept, window=window)
         valid = samples(stored_CnW, self._nodata).all(0) & (stored_CnW != 0).any(0)
         return _physical(stored_CnW, valid, self._scale), valid
 
@@ -109,13 +138,20 @@ class StoreSource:
     """
 
     def __init__(self, scene: xr.Dataset) -> None:
-        self._scene = scene
         self.name = str(scene.attrs["scene_id"])
+        self.units: str | None = str(scene.attrs["units"])
         self.height, self.width = scene.attrs["shape"]
-        self.bands = scene.sizes["band"]
-        self.wavelength: tuple[float, ...] | None = tuple(scene.wavelength.values.tolist())
         self.placed = store_georeference(scene)
         self._row, self._col = scene.row.values, scene.col.values
+        self._take(scene)
+
+    def leave_out(self, numbers: Sequence[int]) -> None:
+        kept = np.delete(np.arange(self.bands), [number - 1 for number in numbers])
+        self._take(self._scene.isel(band=kept))
+
+    def _take(self, scene: xr.Dataset) -> None:
+        self._scene, self.bands = scene, scene.sizes["band"]
+        self.wavelength: tuple[float, ...] | None = tuple(scene.wavelength.values.tolist())
         across = 2 * (self.width // TILE_SIZE + 2)
         self._tile = functools.lru_cache(maxsize=across)(self._read)
 
@@ -131,7 +167,11 @@ class StoreSource:
             place = (slice(low - first, high - first), slice(left, right))
             pixels, known = self._tile(number)
             stored[:, *place], valid[place] = pixels[:, *inner], known[inner]
-        return _physical(stored, valid, float(self._scene.attrs["scale"])), valid
+        physical = _physical(stored, valid, float(self._scene.attrs["scale"]))
+        if stored.dtype.kind != "f":
+            for fill in INTEGER_FILL:
+                physical[stored == fill] = np.nan
+        return physical, valid
 
     def _read(self, number: int) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         tile = self._scene[["tiles", "valid"]].isel(tile=number).load()
@@ -146,7 +186,10 @@ class PairSource:
     """
 
     def __init__(self, before: Source, after: Source) -> None:
-        for what, told in (("size", _size), ("bands", _bands), ("grid", _grid)):
+        told_of: dict[str, Callable[[Source], Any]] = {
+            "size": _size, "bands": _bands, "grid": _grid, "units": lambda one: one.units,
+        }  # fmt: skip
+        for what, told in told_of.items():
             a, b = told(before), told(after)
             if a != b:
                 raise ValueError(
@@ -156,6 +199,7 @@ class PairSource:
         self._both = before, after
         self.name, self.height, self.width = after.name, after.height, after.width
         self.bands, self.wavelength, self.placed = after.bands, after.wavelength, after.placed
+        self.units = after.units
 
     def rows(self, first: int, last: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Return the rows of both (2 C, n, W), and which pixels are valid in both."""

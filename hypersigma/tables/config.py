@@ -13,6 +13,7 @@ from pydantic import ConfigDict, PositiveInt, TypeAdapter
 
 import configs
 from configs import ConfigError
+from hypersigma.cubes.benchmarks import how_read
 from hypersigma.cubes.description import BenchmarkConfig, find_benchmark
 from hypersigma.tables.baselines import SEEDLESS, baselines
 from hypersigma.tasks.task import TaskConfig
@@ -132,18 +133,22 @@ def _cell(
         split=dataclasses.replace(task.split, seed=seed),
     )
     plain = TypeAdapter(TaskConfig).dump_python(seeded, mode="json")
-    plain["run"] = str(config.out / CELLS / _name(plain, method))
+    plain["run"] = str(config.out / CELLS / _name(seeded, method))
     return Cell(experiment.title, name, method, seed, plain)
 
 
-def _name(plain: dict[str, Any], method: str | None) -> str:
-    """Return what is one and the same for cells that compute one and the same."""
+def _name(task: TaskConfig, method: str | None) -> str:
+    """Return what is one and the same for cells that compute one and the same.
+
+    Only what differs from the defaults counts, so that a new key renames nothing.
+    """
+    plain = TypeAdapter(TaskConfig).dump_python(task, mode="json", exclude_defaults=True)
     said = {key: value for key, value in plain.items() if key not in ("run", "root")}
     if method is not None:
-        said = {key: plain[key] for key in ("task", "data", "split", "options")}
-        said |= {"method": method, "seed": plain["train"]["seed"]}
-    path, _ = find_benchmark(plain["data"])
-    scene = configs.load(BenchmarkConfig, path)
-    said["scene"] = TypeAdapter(BenchmarkConfig).dump_python(scene, mode="json")
+        kept = ("task", "data", "split", "options")
+        said = {key: plain[key] for key in kept if key in plain}
+        said |= {"method": method, "seed": task.train.seed}
+    path, _ = find_benchmark(task.data)
+    said["scene"] = how_read(configs.load(BenchmarkConfig, path))
     text = json.dumps(said, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

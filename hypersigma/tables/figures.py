@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from hypersigma.cubes.benchmarks import Benchmark
+from hypersigma.cubes.splits import Split
 from hypersigma.mapping.colours import COLOURS
 from hypersigma.metrics.unmixing import matched
 from hypersigma.report_figures import LOOK
@@ -33,6 +34,8 @@ class Shown:
 
     name: str
     maps: Mapping[str, NDArray[Any]]
+    split: Split | None = None
+    """Which pixels are measured on; None: all."""
 
 
 type Figures = Iterator[tuple[str, str]]
@@ -84,7 +87,8 @@ def score_maps(benchmark: Benchmark, shown: Sequence[Shown]) -> Figures:
     yield "Scores; light is likelier.", _png(_grid(panels, paint))
     figure, (axis,) = _axes(1)
     for number, one in enumerate(shown):
-        false, found = roc(one.maps["score"], target_HW & benchmark.cube.valid_HW)
+        where_HW = benchmark.cube.valid_HW if one.split is None else one.split.test_HW
+        false, found = roc(one.maps["score"][where_HW], target_HW[where_HW])
         axis.plot(false, found, label=one.name, color=_colour(number), linewidth=1.4)
     least = 1 / max(1, int((~target_HW).sum()))
     axis.set(xscale="log", xlim=(least, 1), ylim=(0, 1.02), xlabel="false alarms", ylabel="found")

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 import configs
-from hypersigma.cubefit import MAPS_FILE
+from hypersigma.cubefit import MAPS_FILE, SPLIT_FILE
 from hypersigma.cubes.benchmarks import read_benchmark
 from hypersigma.cubes.description import BenchmarkConfig, find_benchmark
+from hypersigma.cubes.splits import load_split
 from hypersigma.tables import figures
 from hypersigma.tables.figures import Shown
 from hypersigma.tables.results import (
@@ -93,7 +94,9 @@ def _shown(records: Records) -> list[Shown]:
         path = Path(first["config"]["run"]) / MAPS_FILE
         if path.is_file():
             with np.load(path, allow_pickle=False) as file:
-                shown.append(Shown(name, {key: file[key] for key in file.files}))
+                maps = {key: file[key] for key in file.files}
+            split = path.with_name(SPLIT_FILE)
+            shown.append(Shown(name, maps, load_split(split) if split.is_file() else None))
     return shown
 
 

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 import torch
@@ -75,12 +76,10 @@ def bench_tasks(config: TablesConfig) -> dict[str, Any]:
 def run_cell(cell: Cell) -> None:
     """Train or compute what a cell is about; its record is the last file that is written."""
     task = configs.check(TaskConfig, cell.config, where=cell.name)
-    began = time.perf_counter()
-    metrics = _metrics_of_model(task) if cell.method is None else _metrics_of(cell.method, task)
+    metrics, seconds = _of_model(task) if cell.method is None else _of_method(cell.method, task)
     record = {
         "experiment": cell.experiment, "name": cell.name, "method": cell.method,
-        "seed": cell.seed, "metrics": metrics, "seconds": time.perf_counter() - began,
-        "config": cell.config,
+        "seed": cell.seed, "metrics": metrics, "seconds": seconds, "config": cell.config,
     }  # fmt: skip
     temporary = cell.folder / f".{CELL_FILE}.{os.getpid()}"
     temporary.write_text(plain_json(record), encoding="utf-8")
@@ -97,26 +96,29 @@ def read_cell(cell: Cell) -> dict[str, Any] | None:
     return record | {"experiment": cell.experiment, "name": cell.name, "config": cell.config}
 
 
-def _metrics_of_model(task: TaskConfig) -> Mapping[str, float]:
+def _of_model(task: TaskConfig) -> tuple[Mapping[str, float], float]:
+    """Return a model's numbers, and the seconds of its training."""
     summary = cubefit.fit_task(task)
     if "metrics" not in summary:
         raise InterruptedRunError(
             f"{task.run} was stopped after step {summary['step']} of {summary['steps']}; the same "
             "command goes on from there"
         )
-    metrics: Mapping[str, float] = summary["metrics"]
-    return metrics
+    return summary["metrics"], summary["seconds"]
 
 
-def _metrics_of(method: str, task: TaskConfig) -> Mapping[str, float]:
+def _of_method(method: str, task: TaskConfig) -> tuple[Mapping[str, float], float]:
+    """Return a classical method's numbers, and the seconds that it took."""
     benchmark = read_benchmark(task.data, task.root)
     prepared = CUBE_TASKS[task.task].prepare(task, benchmark)
+    began = time.perf_counter()
     maps = baseline_maps(method, task, benchmark, prepared.split)
+    seconds = time.perf_counter() - began
     task.run.mkdir(parents=True, exist_ok=True)
     if prepared.split is not None:
         save_split(prepared.split, task.run / cubefit.SPLIT_FILE)
     cubefit.write_maps(task.run / cubefit.MAPS_FILE, maps)
-    return prepared.metrics(maps)
+    return prepared.metrics(maps), seconds
 
 
 def _run(missing: Sequence[Cell], processes: int) -> Iterator[tuple[Cell, str | None]]:
@@ -134,7 +136,10 @@ def _run(missing: Sequence[Cell], processes: int) -> Iterator[tuple[Cell, str | 
             pool.submit(_attempt, cell): cell for cell in missing
         }
         for done in as_completed(running):
-            yield running[done], done.result()
+            try:
+                yield running[done], done.result()
+            except BrokenProcessPool:
+                yield running[done], "a process was killed"
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -22,8 +22,9 @@ def prepare(config: TaskConfig, benchmark: Benchmark) -> Prepared[Crops]:
     """
     mask_HW = mask_of(benchmark)
     model = build(config, Facts.of(benchmark.cube))
-    measured = (mask_HW, benchmark.cube.valid_HW)
-    return prepared_detector(config, options_of(config), model, benchmark, lambda: measured)
+    return prepared_detector(
+        config, options_of(config), model, benchmark, mask_HW, benchmark.cube.valid_HW
+    )
 
 
 def maps(config: TaskConfig, model: Detector, benchmark: Benchmark) -> Maps:

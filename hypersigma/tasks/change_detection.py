@@ -75,6 +75,11 @@ def prepare(config: TaskConfig, benchmark: Benchmark) -> Prepared[Crops]:
         ValueError: There is one date only, or no labels of both classes.
     """
     cubes = dates_of(benchmark)
+    if len(benchmark.classes) != 2:
+        raise ValueError(
+            f"{benchmark.name}: expected two classes, unchanged and changed, got "
+            f"{list(benchmark.classes)}; say which stored numbers these are: values: [.., ..]"
+        )
     labels_HW = np.where(cubes[1].valid_HW, labels_of(benchmark), 0)
     split = draw_split(labels_HW, config.split)
     images = [image_of(cube) for cube in cubes]

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hypersigma.cubes.benchmarks import Benchmark
 from hypersigma.cubes.cube import Cube
+from hypersigma.tasks.task import TaskConfig
 
 
 def image_of(cube: Cube) -> Tensor:
@@ -87,3 +88,17 @@ def spectrum_of(target_C: NDArray[np.floating], cube: Cube, *, where: str) -> Te
             f"{int((~np.isfinite(target_C)).sum())} others; leave these bands out of both"
         )
     return torch.from_numpy(np.asarray(target_C, np.float32))
+
+
+def check_components(config: TaskConfig, components: int | None) -> None:
+    """Refuse principal components for encoders that know bands.
+
+    Raises:
+        ValueError: Pretrained encoders are named beside them.
+    """
+    named = [kind for kind in ("spatial", "spectral") if getattr(config.pretrained, kind)]
+    if components is not None and named:
+        raise ValueError(
+            f"expected bands for pretrained encoders ({', '.join(named)}), got options.components: "
+            f"{components}; leave one of both out"
+        )

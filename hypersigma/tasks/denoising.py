@@ -28,7 +28,6 @@ from hypersigma.tasks.restored import (
     Pairs,
     box,
     charbonnier,
-    filled_image,
     grounds,
     pair_batches,
     scores,
@@ -42,6 +41,8 @@ TRAIN, VAL, TEST = 0, 1, 2
 """Second seed of the noise of each ground."""
 ESTIMATES = 3
 """Images that the model is given: the noisy one, and two estimates of the clean one."""
+LEAST_PIXELS = 2
+"""With fewer there is nothing to estimate from."""
 
 
 @pydantic.dataclasses.dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -207,16 +208,42 @@ def baseline(config: TaskConfig, benchmark: Benchmark) -> Maps:
 
 def maps(config: TaskConfig, model: Denoising, benchmark: Benchmark) -> Maps:
     """Return `denoised` (C, H, W) of a cube that is noisy itself, NaN where it is not measured."""
-    found = _maps(model, filled_image(benchmark.cube).numpy(), options_of(config))
-    found["denoised"][:, ~benchmark.cube.valid_HW] = np.nan
+    cube = benchmark.cube
+    found = _maps(model, cube.physical_CHW(), options_of(config), cube.valid_HW)
+    found["denoised"][:, ~cube.valid_HW] = np.nan
     return found
 
 
-def estimates(model: Denoising, noisy_CHW: np.ndarray) -> Tensor:
-    """Return a scaled image and both its estimates (3, C, H, W)."""
+def estimates(
+    model: Denoising, noisy_CHW: np.ndarray, valid_HW: np.ndarray | None = None
+) -> Tensor:
+    """Return a scaled image and both its estimates (3, C, H, W).
+
+    Pixels that were not measured have no part in the estimates; they, and bands that are not finite
+    in single pixels, are filled with the mean.
+
+    Args:
+        model: Its subspace is that of clean spectra.
+        noisy_CHW: Scaled image.
+        valid_HW: Where it was measured; None: everywhere.
+    """
     seen = torch.from_numpy(noisy_CHW.astype(np.float32))
-    first = torch.from_numpy(low_rank(noisy_CHW).astype(np.float32))
-    return torch.stack((seen, first, model.subspace.robust(seen)))
+    if valid_HW is None:
+        valid_HW = np.ones(noisy_CHW.shape[1:], np.bool_)
+    mean_C11 = model.subspace.mean_C.cpu()[:, None, None]
+    found = mean_C11.expand(seen.shape).repeat(ESTIMATES, 1, 1, 1)
+    if np.count_nonzero(valid_HW) < LEAST_PIXELS:
+        return found
+    where_HW = torch.from_numpy(valid_HW)
+    # Spectra in a row: neither estimate looks at neighbours.
+    known_C1N = seen[:, None, where_HW]
+    mean_C1 = known_C1N.nanmean(2)
+    mean_C1 = torch.where(mean_C1.isfinite(), mean_C1, mean_C11[..., 0])
+    known_C1N = torch.where(known_C1N.isfinite(), known_C1N, mean_C1[..., None])
+    first = torch.from_numpy(low_rank(known_C1N.numpy()).astype(np.float32))
+    each = torch.stack((known_C1N, first, model.subspace.robust(known_C1N)))
+    found[:, :, where_HW] = each[:, :, 0]
+    return found
 
 
 def denoised(model: Denoising, estimates_3CHW: Tensor, options: Options) -> Tensor:
@@ -237,9 +264,14 @@ def options_of(config: TaskConfig) -> Options:
     return configs.check(Options, config.options, where="options of denoising")
 
 
-def _maps(model: Denoising, observed_CHW: np.ndarray, options: Options) -> Maps:
+def _maps(
+    model: Denoising,
+    observed_CHW: np.ndarray,
+    options: Options,
+    valid_HW: np.ndarray | None = None,
+) -> Maps:
     scale = model.scale
-    seen = estimates(model, scale(torch.from_numpy(observed_CHW)).numpy())
+    seen = estimates(model, scale(torch.from_numpy(observed_CHW)).numpy(), valid_HW)
     return {"denoised": scale.back(denoised(model, seen, options)).numpy()}
 
 

@@ -70,12 +70,13 @@ class DenseTrunk(Trunk):
         Raises:
             ValueError: They are not.
         """
-        name, unit = ("patch", self.patch) if self.spectral is None else ("cell", self.cell)
+        unit = self.patch if self.spectral is None else self.cell
         if height % unit or width % unit:
             kind = "patches" if unit == self.patch else "cells"
+            name = "patch_size" if unit == self.patch else "cell_size"
             raise ValueError(
                 f"expected windows of whole {unit} px {kind}, got {height} x {width}; "
-                f"make `window` a multiple of `{name}_size`"
+                f"make `window` a multiple of `{name}`"
             )
 
     def features(self, x_BCww: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from hypersigma.cubes.benchmarks import Benchmark
 from hypersigma.cubes.preprocess import fit_standardize
+from hypersigma.cubes.splits import Split
 from hypersigma.metrics import detection_report
 from hypersigma.tasks.checks import image_of
 from hypersigma.tasks.crops import UNKNOWN, Crops, crop_batches
@@ -26,7 +27,8 @@ def prepared_detector(
     options: DetectorOptions,
     model: Detector,
     benchmark: Benchmark,
-    measured: Callable[[], tuple[np.ndarray, np.ndarray]],
+    hit_HW: np.ndarray,
+    where_HW: np.ndarray,
 ) -> Prepared[Crops]:
     """Return what trains a detector on an image without any label of it.
 
@@ -35,7 +37,8 @@ def prepared_detector(
         options: Of the task.
         model: Scaling and whitening are fitted here, on all measured pixels.
         benchmark: The image.
-        measured: Returns where targets are, and which pixels are measured on, both (H, W) bool.
+        hit_HW: Where targets are.
+        where_HW: Which pixels are measured on.
     """
     image_CHW, valid_HW = image_of(benchmark.cube), benchmark.cube.valid_HW
     spectra_NC = image_CHW[:, torch.from_numpy(valid_HW)].T
@@ -52,7 +55,6 @@ def prepared_detector(
         return {"loss": model.loss(logits, torch.where(hit, 1, batch.target).to(device))}
 
     def metrics(maps: Mapping[str, np.ndarray]) -> dict[str, float]:
-        hit_HW, where_HW = measured()
         return detection_report(maps["score"][where_HW], hit_HW[where_HW])
 
     return Prepared(
@@ -68,6 +70,7 @@ def prepared_detector(
         maps=lambda trained: score_maps(trained, image_CHW, options),
         metrics=metrics,
         facts=Facts.of(benchmark.cube),
+        split=Split(np.zeros_like(where_HW), np.zeros_like(where_HW), where_HW),
     )  # fmt: skip
 
 

@@ -47,11 +47,19 @@ class Detector(DenseTrunk):
         config: Encoders and patches.
         options: Windows.
         known: Whether the target's spectrum is known, `target_C`.
+
+    Raises:
+        ValueError: Targets that are put into windows are larger than these.
     """
 
     def __init__(
         self, facts: Facts, config: TaskConfig, options: DetectorOptions, *, known: bool
     ) -> None:
+        if options.side > options.window:
+            raise ValueError(
+                f"expected targets of at most the window's {options.window} px to train with, got "
+                f"{options.side} px; make options.side smaller, or options.window larger"
+            )
         super().__init__(facts, config, options.window)
         self.inputs, self.whiten = Standardize(facts.bands), Whiten(facts.bands)
         self.target_C: Tensor | None

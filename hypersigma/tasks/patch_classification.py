@@ -15,7 +15,7 @@ import configs
 from hypersigma.cubes.benchmarks import Benchmark
 from hypersigma.cubes.preprocess import Standardize, fit_standardize
 from hypersigma.cubes.splits import draw_split
-from hypersigma.tasks.checks import image_of, labels_of
+from hypersigma.tasks.checks import check_components, image_of, labels_of
 from hypersigma.tasks.classification import PatchClassifier, padded_size
 from hypersigma.tasks.crops import Crops
 from hypersigma.tasks.dense import at_a_time, jittered, mirrored
@@ -91,6 +91,12 @@ def prepare(config: TaskConfig, benchmark: Benchmark) -> Prepared[Crops]:
         ValueError: The labels do not fit the cube, or are of one class only.
     """
     options, labels_HW = options_of(config), labels_of(benchmark)
+    if config.cell_size is not None:
+        raise ValueError(
+            f"expected no cell_size, got {config.cell_size}: the spectral encoder looks at the "
+            "whole window; leave it out"
+        )
+    check_components(config, options.components)
     split = draw_split(labels_HW, config.split)
     image_CHW = image_of(benchmark.cube)
     facts = Facts.of(benchmark.cube, tuple(benchmark.classes))

@@ -12,7 +12,7 @@ import configs
 from hypersigma.cubes.benchmarks import Benchmark
 from hypersigma.cubes.preprocess import Standardize, fit_standardize
 from hypersigma.cubes.splits import draw_split
-from hypersigma.tasks.checks import image_of, labels_of
+from hypersigma.tasks.checks import check_components, image_of, labels_of
 from hypersigma.tasks.crops import Crops
 from hypersigma.tasks.dense import FEATURES, jittered
 from hypersigma.tasks.labelled import (
@@ -90,6 +90,7 @@ def prepare(config: TaskConfig, benchmark: Benchmark) -> Prepared[Crops]:
     Raises:
         ValueError: The labels do not fit the cube, or are of one class only.
     """
+    check_components(config, options_of(config).components)
     labels_HW = labels_of(benchmark)
     split = draw_split(labels_HW, config.split)
     image_CHW = image_of(benchmark.cube)

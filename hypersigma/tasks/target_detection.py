@@ -63,9 +63,7 @@ def prepare(config: TaskConfig, benchmark: Benchmark) -> Prepared[Crops]:
         )
     model = build(config, Facts.of(benchmark.cube))
     model.target_C = target_C
-    return prepared_detector(
-        config, options_of(config), model, benchmark, lambda: (mask_HW, left_HW)
-    )
+    return prepared_detector(config, options_of(config), model, benchmark, mask_HW, left_HW)
 
 
 def maps(config: TaskConfig, model: Detector, benchmark: Benchmark) -> Maps:

@@ -67,12 +67,17 @@ class Facts:
     """Band centres [nm]; None: not known."""
     classes: tuple[str, ...] = ()
     """Names of classes or endmembers; none where a task has no such thing."""
+    left_out: tuple[int, ...] = ()
+    """Bands of the data as stored, from 1, that are none of these."""
+    units: str | None = None
+    """Of the values, where the data say so."""
 
     @staticmethod
     def of(cube: Cube, classes: tuple[str, ...] = ()) -> "Facts":
         """Return what is known of a cube."""
         centres = None if cube.wavelength is None else tuple(cube.wavelength.tolist())
-        return Facts(cube.bands, centres, classes)
+        left_out = tuple(cube.source.get("bands_left_out", ()))
+        return Facts(cube.bands, centres, classes, left_out, cube.units)
 
     def reduced(self, components: int | None) -> "Facts":
         """Return what encoders know of principal components of the bands; None: of the bands."""
@@ -92,6 +97,9 @@ class Facts:
             bands=plain["bands"],
             wavelength=None if wavelength is None else tuple(wavelength),
             classes=tuple(plain["classes"]),
+            # Checkpoints of earlier versions have none of these.
+            left_out=tuple(plain.get("left_out", ())),
+            units=plain.get("units"),
         )
 
 
@@ -114,7 +122,7 @@ class Prepared[T]:
     """Of such maps, a model's or a classical method's, on held-out pixels only."""
     facts: Facts
     split: Split | None = None
-    """What was drawn; None where a task needs none."""
+    """What was drawn, or which pixels are measured on; None: all."""
 
 
 @dataclass(frozen=True)

@@ -227,7 +227,14 @@ def options_of(config: TaskConfig) -> Options:
 
 
 def _count(options: Options, benchmark: Benchmark) -> int:
+    true = benchmark.endmembers_CE
     if options.endmembers is not None:
+        if true is not None and true.shape[1] != options.endmembers:
+            raise ValueError(
+                f"{benchmark.name}: expected as many endmembers as its truth has, {true.shape[1]}, "
+                f"got options.endmembers: {options.endmembers}; leave it out, or the truth in a "
+                "description of your own"
+            )
         return options.endmembers
     if benchmark.endmembers_CE is None:
         raise ValueError(

@@ -6,7 +6,7 @@ import scipy.io
 from rasterio.transform import from_origin
 
 from hypersigma.cubes.axes import arrange
-from hypersigma.cubes.readers import read_array, read_cube, read_map
+from hypersigma.cubes.readers import read_array, read_cube
 
 CUBE = np.random.default_rng(0).integers(1, 900, (5, 7, 11)).astype("u2")
 CENTRES = np.linspace(0.4, 2.5, 11)
@@ -33,7 +33,9 @@ def test_matlab_of_both_kinds_gives_the_same_cube(tmp_path):
         np.testing.assert_allclose(cube.wavelength, CENTRES * 1000)
         assert cube.source == {"file": name, "key": "img", "axes": "HWC", "shape": [5, 7, 11]}
         assert cube.valid_HW.all()
-        np.testing.assert_array_equal(read_map(tmp_path / name, "map"), CUBE[:, :, 0])
+        np.testing.assert_array_equal(
+            read_array(tmp_path / name, wanted="HW", key="map"), CUBE[:, :, 0]
+        )
 
 
 def test_numpy_files_say_nothing_of_their_axes(tmp_path):

@@ -3,9 +3,7 @@ import pytest
 from scipy.ndimage import distance_transform_cdt
 
 from hypersigma.cubes.splits import (
-    Split,
     SplitConfig,
-    draw_ground,
     draw_split,
     load_split,
     save_split,
@@ -70,19 +68,6 @@ def test_numbers_that_do_not_fit_are_refused():
         SplitConfig(block=8, guard=4)
 
 
-@pytest.mark.parametrize("sides", [(40, 20), (20, 40)])
-def test_ground_without_labels(sides):
-    first, other = (draw_ground(sides, share=0.25, guard=3, seed=seed) for seed in (0, 1))
-    for split in (first, other):
-        assert split.test_HW.sum() == 10 * 20
-        assert split.train_HW.sum() == 27 * 20
-        away = distance_transform_cdt(~split.test_HW, "chessboard")
-        assert away[split.train_HW].min() == 4
-    assert not (first.test_HW & other.test_HW).any()
-    with pytest.raises(ValueError, match=r"along 40 pixels, got a share of 0\.95"):
-        draw_ground(sides, share=0.95)
-
-
 def test_a_split_is_read_as_it_was_written(tmp_path):
     split = draw_split(labels(), SplitConfig())
     save_split(split, tmp_path / "split.npz")
@@ -94,4 +79,7 @@ def test_a_split_is_read_as_it_was_written(tmp_path):
     np.savez(tmp_path / "other.npz", train_HW=np.ones((2, 2)))
     with pytest.raises(ValueError, match=r"found no \['val_HW', 'test_HW'\]"):
         load_split(tmp_path / "other.npz", (2, 2))
-    assert isinstance(found, Split)
+    again = draw_split(labels(), SplitConfig(seed=5, file=tmp_path / "split.npz"))
+    np.testing.assert_array_equal(again.train_HW, split.train_HW)
+    with pytest.raises(ValueError, match=r"labels in all its pixels, got none in \d+"):
+        draw_split(labels() * (labels() > 1), SplitConfig(file=tmp_path / "split.npz"))

@@ -97,9 +97,10 @@ def test_a_map_of_an_image_is_that_of_the_cube(trained, tmp_path):
     assert (labels > 0).sum() == labels.size - 7
     assert (labels == whole["class"])[~near].mean() > 0.999
     assert Path(found["preview"]).stat().st_size > 5000
-    assert json.loads((tmp_path / "map/scene.json").read_text()) == found
+    assert json.loads((tmp_path / "map/scene_segmentation.json").read_text()) == found
     assert sorted(path.name for path in (tmp_path / "map").iterdir()) == [
-        "scene.json", "scene.png", "scene_class.tif", "scene_probability.tif"
+        "scene_segmentation.json", "scene_segmentation.png", "scene_segmentation_class.tif",
+        "scene_segmentation_probability.tif",
     ]  # fmt: skip
 
 
@@ -218,6 +219,7 @@ def test_an_image_of_other_bands_is_refused(trained, tmp_path):
 @pytest.mark.parametrize(
     ("task", "kind", "there", "here"),
     [("anomaly_detection", "target", "score", "score"),
+     ("target_detection", "target", "score", "score"),
      ("unmixing", "unmixing", "abundances", "abundance"),
      ("change_detection", "change", "probability", "probability")],
 )  # fmt: skip
@@ -244,6 +246,80 @@ def test_each_task_of_a_scene_has_its_map(tmp_path, task, kind, there, here):
         whole = file[there]
     with rasterio.open(found["maps"][here]) as file:
         np.testing.assert_allclose(np.squeeze(file.read()), np.squeeze(whole), atol=1e-4)
+
+
+def test_a_scene_in_other_units_is_refused(trained, tmp_path):
+    folder, _ = trained
+    with pytest.raises(ValueError, match=r"scene\.tif: expected values .* the units differ"):
+        map_scene(config(folder, tmp_path / "map", scale=0.001))
+
+
+def test_a_scene_without_a_whole_pixel_is_refused(trained, tmp_path):
+    folder, cube = trained
+    x_HWC = cube.x_HWC.copy()
+    x_HWC[:, :, 3] = np.nan
+    write_image(tmp_path / "scene.tif", dataclasses.replace(cube, x_HWC=x_HWC))
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"a measurement in all 16 bands, got none.*leave_out"):
+            map_scene(config(folder, tmp_path / "map", image=tmp_path / "scene.tif"))
+
+
+def test_a_cube_in_memory_has_its_map_too(trained, tmp_path):
+    folder, _ = trained
+    use = {"checkpoint": folder / "run", "data": folder / "classes.yaml", "out": tmp_path / "map"}
+    found = call("predict", yaml_of(tmp_path / "map.yaml", use))
+    with rasterio.open(found["maps"]["class"]) as file, np.load(folder / "run/maps.npz") as whole:
+        assert (file.read(1) == whole["class"]).mean() > 0.999
+    assert found["data"] == "classes"
+
+
+def test_bands_that_training_left_out_are_left_out_of_the_scene(tmp_path):
+    made = {"kind": "classes", "rows": 40, "columns": 40, "bands": 16}
+    plain = {"title": "classes", "task": "any", "where": "made here"}
+    (tmp_path / "made.yaml").write_text(yaml.safe_dump(plain | {"synthetic": made}))
+    scene = read_benchmark(tmp_path / "made.yaml")
+    x_HWC = scene.cube.x_HWC.copy()
+    x_HWC[:, :, [0, 5]] = np.nan
+    bad = dataclasses.replace(scene.cube, x_HWC=x_HWC)
+    write_image(tmp_path / "scene.tif", bad, gap=False)
+    np.save(tmp_path / "labels.npy", scene.labels_HW)
+    described = plain | {
+        "cube": {"file": "scene.tif"}, "labels": {"file": "labels.npy", "axes": "HW"},
+        "leave_out": [[1, 1], [6, 6]], "classes": list(scene.classes),
+    }  # fmt: skip
+    (tmp_path / "described.yaml").write_text(yaml.safe_dump(described))
+    raw = {
+        "run": str(tmp_path / "run"), "task": "segmentation", "root": str(tmp_path),
+        "data": str(tmp_path / "described.yaml"), "mode": "spatial", "size": "tiny",
+        "patch_size": 4, "split": {"n_per_class": 8, "block": 10, "guard": 1},
+        "options": {"window": 16, "overlap": 8}, "train": {**TRAIN, "steps": 2},
+    }  # fmt: skip
+    (tmp_path / "task.yaml").write_text(yaml.safe_dump(raw))
+    call("finetune", tmp_path / "task.yaml")
+    use = {"checkpoint": tmp_path / "run", "image": tmp_path / "scene.tif", "out": tmp_path / "map"}
+    found = call("predict", yaml_of(tmp_path / "map.yaml", use))
+    with (
+        rasterio.open(found["maps"]["probability"]) as file,
+        np.load(tmp_path / "run/maps.npz") as whole,
+    ):
+        np.testing.assert_allclose(file.read(), whole["probability"], atol=1e-5)
+    write_image(tmp_path / "few.tif", bad.without_bands([0, 5, 7]), gap=False)
+    use["image"] = tmp_path / "few.tif"
+    message = refusal("predict", yaml_of(tmp_path / "map.yaml", use))
+    assert "expected the 14 bands of" in message
+    assert "or these and the 2 that were left out, got 13" in message
+
+
+def test_what_an_earlier_map_left_is_never_taken_for_this_ones(tmp_path):
+    path = tmp_path / "a.rows"
+    strip = np.zeros((2, 3, 4), np.float32), np.ones((3, 4), bool)
+    with scenes.Rows(path, {"model": "a"}) as rows:
+        rows.append(*strip)
+    with scenes.Rows(path, {"model": "b"}):
+        pass  # killed before its first note
+    path.write_bytes(b"\1" * 4 * 3 * 3 * 4)
+    with scenes.Rows(path, {"model": "a"}) as rows:
+        assert rows.count == 0
 
 
 def test_the_denoised_cube_of_a_scene(tmp_path):

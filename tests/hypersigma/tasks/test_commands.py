@@ -4,13 +4,19 @@ import json
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
+import configs
+from hypersigma import checkpoint
 from hypersigma.cubes.benchmarks import read_benchmark
 from hypersigma.cubes.splits import load_split
 from hypersigma.metrics import detection_report
-from tests.hypersigma.tasks.commands import TRAIN, call
+from hypersigma.tasks.cubetasks import CUBE_TASKS
+from hypersigma.tasks.task import TaskConfig
+from tests.hypersigma.tasks.commands import TRAIN, call, refusal
 
+FASTER = {**TRAIN, "steps": 40, "optim": {"blr": 0.512, "warmup_steps": 4}}
 LONGER = {"train": {**TRAIN, "steps": 40}}
 MODES = ["spatial", "spectral", "both"]
 
@@ -38,6 +44,20 @@ def whole_way(config, tmp_path):
     for name, one in maps.items():
         np.testing.assert_allclose(one, trained[name], atol=1e-5)
     return summary["metrics"], maps
+
+
+def implant_loss(config, run, *, corrected):
+    """Return a trained detector's loss over the same put-in targets, with its correction or not."""
+    loaded = configs.load(TaskConfig, config)
+    prepared = CUBE_TASKS[loaded.task].prepare(loaded, read_benchmark(loaded.data))
+    model, batches = prepared.model.eval(), prepared.batches(None)
+    model.load_state_dict(checkpoint.find(run).weights())
+    model.correction *= corrected
+    with torch.no_grad():
+        return np.mean([
+            prepared.losses(model, next(batches)[0], torch.Generator().manual_seed(number))["loss"]
+            for number in range(8)
+        ])  # fmt: skip
 
 
 def commonest(data, tmp_path):
@@ -93,16 +113,62 @@ def test_change_detection(mode, scene, task_config, tmp_path):
 
 
 def test_change_detection_of_four_bands(scene, task_config, tmp_path):
-    data = scene("change", bands=8, rows=48, columns=48)
-    numbers = call("finetune", task_config("change_detection", data, "both", **LONGER))["metrics"]
+    """Two dates of a multispectral sensor, as files."""
+    made = read_benchmark(scene("change", bands=8, rows=48, columns=48))
+    for name, array in (
+        ("cube", made.cube.x_HWC[:, :, ::2]), ("other", made.other.x_HWC[:, :, ::2]),
+        ("labels", made.labels_HW),
+    ):  # fmt: skip
+        np.save(tmp_path / f"{name}.npy", array)
+    data = tmp_path / "dates.yaml"
+    data.write_text(yaml.safe_dump({
+        "title": "dates", "task": "change_detection", "where": "made here",
+        "classes": ["same", "changed"], "cube": {"file": "cube.npy", "axes": "HWC"},
+        "other": {"file": "other.npy", "axes": "HWC"},
+        "labels": {"file": "labels.npy", "axes": "HW"},
+    }))  # fmt: skip
+    config = task_config("change_detection", data, "both", root=str(tmp_path), **LONGER)
+    numbers = call("finetune", config)["metrics"]
     assert numbers["f1"] > 0.5
+
+
+def test_a_run_of_other_labels_is_another_run(scene, task_config, tmp_path):
+    made = read_benchmark(scene("classes"))
+    np.save(tmp_path / "cube.npy", made.cube.x_HWC)
+    np.save(tmp_path / "labels.npy", made.labels_HW)
+    data = tmp_path / "files.yaml"
+    data.write_text(yaml.safe_dump({
+        "title": "files", "task": "segmentation", "where": "made here",
+        "cube": {"file": "cube.npy", "axes": "HWC"}, "labels": {"file": "labels.npy", "axes": "HW"},
+        "classes": list(made.classes),
+    }))  # fmt: skip
+    train = {**TRAIN, "steps": 2}
+    config = task_config("segmentation", data, "spatial", root=str(tmp_path), train=train)
+    call("finetune", config)
+    assert "metrics" in call("evaluate", use(tmp_path))
+    np.save(tmp_path / "labels.npy", made.labels_HW % 2 + 1)
+    assert "expected the data of the run" in refusal("evaluate", use(tmp_path))
+    assert "another" in refusal("finetune", config)
+    message = refusal("evaluate", use(tmp_path, data=str(scene("classes"))))
+    assert "expected out:" in message
+    plain = yaml.safe_load(data.read_text())
+    plain["classes"][0] = "tundra"
+    (tmp_path / "tundra.yaml").write_text(yaml.safe_dump(plain))
+    other = {"data": str(tmp_path / "tundra.yaml"), "out": str(tmp_path / "other")}
+    assert "expected classes" in refusal("evaluate", use(tmp_path, **other))
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_anomaly_detection(mode, scene, task_config, tmp_path):
     data = scene("target", rows=40, columns=40)
-    numbers, maps = whole_way(task_config("anomaly_detection", data, mode), tmp_path)
+    config = task_config("anomaly_detection", data, mode, train=FASTER)
+    numbers, maps = whole_way(config, tmp_path)
     assert numbers["auc_d_f"] > 0.5 + 0.3
+    # The statistic alone is a good score: what was learnt has to add to it.
+    with_it, without = (
+        implant_loss(config, tmp_path / "run", corrected=one) for one in (True, False)
+    )
+    assert with_it < without
     benchmark = read_benchmark(data)
     again = detection_report(maps["score"], benchmark.labels_HW > 0)
     assert again["auc_d_f"] == pytest.approx(numbers["auc_d_f"])
@@ -111,6 +177,12 @@ def test_anomaly_detection(mode, scene, task_config, tmp_path):
 @pytest.mark.parametrize("mode", MODES)
 def test_target_detection(mode, scene, task_config, tmp_path):
     data = scene("target", rows=40, columns=40, noise=0.05)
-    numbers, maps = whole_way(task_config("target_detection", data, mode), tmp_path)
+    config = task_config("target_detection", data, mode, train=FASTER)
+    numbers, maps = whole_way(config, tmp_path)
     assert numbers["auc_d_f"] > 0.5 + 0.3
+    # The statistic alone is a good score: what was learnt has to add to it.
+    with_it, without = (
+        implant_loss(config, tmp_path / "run", corrected=one) for one in (True, False)
+    )
+    assert with_it < without
     assert maps["score"].shape == (40, 40)

@@ -69,6 +69,48 @@ def test_a_window_without_a_middle(files):
     says(refusal("finetune", config, code=2), "window", "an odd number", 8)
 
 
+def test_labels_that_are_no_numbers_of_classes(files):
+    for wrong in (np.where(labelled() == 1, -1, 2), np.where(labelled() == 1, np.nan, 2)):
+        message = refusal("finetune", files("segmentation", labels=wrong))
+        says(message, "labels 0, 1, 2", "60 of 120", "values:")
+
+
+def test_more_than_two_classes_of_change(files):
+    cube = np.random.default_rng(0).uniform(0.1, 1, (*SIDES, BANDS))
+    config = files("change_detection", cube=cube, other=cube, labels=labelled(classes=3),
+                   classes=["a", "b", "c"])  # fmt: skip
+    says(refusal("finetune", config), "two classes", "'c'", "values:")
+
+
+def test_targets_larger_than_windows(files):
+    config = files("anomaly_detection", labels=labelled() - 1, classes=["t"],
+                   options={"window": 4, "overlap": 2})  # fmt: skip
+    says(refusal("finetune", config), "4 px", "5 px", "options.side")
+
+
+def test_another_number_of_endmembers_than_is_true(scene, task_config):
+    options = {"window": 16, "overlap": 8, "endmembers": 5}
+    message = refusal("finetune", task_config("unmixing", scene("unmixing"), "spatial",
+                                              options=options))  # fmt: skip
+    says(message, "as its truth has, 4", "endmembers: 5")
+
+
+def test_cells_where_the_whole_window_is_seen(files):
+    config = files("patch_classification", labels=labelled(), options={"window": 9}, cell_size=3)
+    says(refusal("finetune", config), "cell_size", "leave it out")
+
+
+@pytest.mark.parametrize(("name", "content"), [
+    ("cube.npy", b""), ("cube.npz", b"PK"), ("cube.mat", b""),
+])  # fmt: skip
+def test_damaged_files(files, tmp_path, name, content):
+    config = files("segmentation", labels=labelled())
+    (tmp_path / name).write_bytes(content)
+    data = tmp_path / "made.yaml"
+    data.write_text(data.read_text().replace("cube.npy", name))
+    says(refusal("finetune", config), name, "a file of arrays of numbers", "fetch it again")
+
+
 def test_one_class_only(files):
     message = refusal("finetune", files("segmentation", labels=labelled(classes=1)))
     says(message, "two classes", "[1]")
