@@ -63,8 +63,9 @@ def unmixing_report(
         true_KN: The true ones.
 
     Returns:
-        `sad` mean spectral angle [rad], `rmse` root mean square error of all abundances; both also
-        by endmember, in the true order: `sad_each`, `rmse_each`; `order`, of the found ones.
+        `sad` mean spectral angle [rad], `mse` and `rmse` (root) mean square error of all
+        abundances; by endmember, in the true order: `sad_each`, `rmse_each`; `order`, of the found
+        ones.
 
     Raises:
         ValueError: Shapes do not fit.
@@ -79,6 +80,7 @@ def unmixing_report(
     squares = np.square(found_KN[order].astype(np.float64) - true_KN)
     return {
         "sad": float(angles.mean()),
+        "mse": float(squares.mean()),
         "rmse": float(np.sqrt(squares.mean())),
         "sad_each": angles.tolist(),
         "rmse_each": np.sqrt(squares.mean(1)).tolist(),

@@ -214,7 +214,7 @@ def numbers(found: Mapping[str, np.ndarray], benchmark: Benchmark) -> dict[str, 
         report = unmixing_report(
             ends_KC, benchmark.endmembers_CE.T, shares_KN, benchmark.abundances_EHW[:, valid_HW]
         )
-        out |= {"sad": report["sad"], "rmse": report["rmse"]}
+        out |= {name: report[name] for name in ("sad", "mse", "rmse")}
         for name in ("sad", "rmse"):
             each = zip(range(1, len(ends_KC) + 1), report[f"{name}_each"], strict=True)
             out |= {f"{name}_{number}": value for number, value in each}

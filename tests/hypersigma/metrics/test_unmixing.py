@@ -35,6 +35,7 @@ def test_errors_are_told_in_the_true_order_whatever_the_scale():
     assert found["sad"] == pytest.approx(0, abs=1e-7)
     assert found["rmse_each"] == pytest.approx([0, 0.3, 0])
     assert found["rmse"] == pytest.approx(0.3 / math.sqrt(3))
+    assert found["mse"] == pytest.approx(0.03)
     assert np.array(order)[found["order"]].tolist() == [0, 1, 2]
 
 
