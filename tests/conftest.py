@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 SERVERS = {"integration", "flows"}
+ONE_WORLD = {"synth"}
+"""Folders whose files share what takes long to make."""
 APART = {"test_docs.py"}
 """Files whose tests share nothing and take long."""
 
@@ -15,7 +17,9 @@ def together(nodeid: str) -> str:
     path = PurePosixPath(nodeid.partition("::")[0])
     if path.name in APART:
         return nodeid
-    return "servers" if SERVERS & set(path.parts) else str(path)
+    if SERVERS & set(path.parts):
+        return "servers"
+    return str(path.parent if ONE_WORLD & set(path.parts) else path)
 
 
 @pytest.hookimpl(optionalhook=True)
