@@ -11,7 +11,7 @@ import configs
 from hypersigma.cubes.benchmarks import read_benchmark
 from hypersigma.cubes.splits import load_split
 from hypersigma.metrics import restoration_report, unmixing_report
-from hypersigma.tasks import denoising, super_resolution
+from hypersigma.tasks import denoising, super_resolution, unmixing
 from hypersigma.tasks.restored import box
 from hypersigma.tasks.task import TaskConfig
 from tests.hypersigma.tasks.commands import TRAIN, call, refusal
@@ -149,13 +149,17 @@ def test_super_resolution(mode, ratio, window, scene, task_config, tmp_path):
          "got 24 x 24 px; take a larger one"),
         ("denoising", WIDE, {"window": 18, "overlap": 9},
          "expected windows of whole 4 px patches, got 18 x 18"),
-        ("unmixing", {}, {"endmembers": 17},
-         "from 2 to 16 endmembers of 1024 pixels in 16 bands, got 17"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused_in_one_line(task, made, options, words, scene, task_config):
     data = scene("unmixing", **made)
     assert words in refusal("finetune", task_config(task, data, "spatial", options=options))
+
+
+@pytest.mark.parametrize("start", ["nfindr", "vca"])
+def test_more_endmembers_than_bands_are_refused(start):
+    with pytest.raises(ValueError, match="from 2 to 16 endmembers of 1024 pixels in 16 bands, got"):
+        unmixing.found_spectra(np.ones((16, 1024)), 17, start, 0)
 
 
 def test_the_last_rows_and_columns_are_cut_if_asked(scene, task_config):
