@@ -170,7 +170,7 @@ def test_train(tmp_path):
 @pytest.mark.soak
 def test_maps(tmp_path):
     assert len(run_page(ROOT / "docs/maps.md", tmp_path)) == 5
-    assert (tmp_path / "map/scene_probability.tif").is_file()
+    assert (tmp_path / "map/scene_segmentation_probability.tif").is_file()
 
 
 @pytest.mark.slow

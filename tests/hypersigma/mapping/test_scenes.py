@@ -152,7 +152,7 @@ def test_killed_at_any_instant_it_goes_on_to_the_same_bytes(trained, tmp_path):
             workers = psutil.Process(process.pid).children(recursive=True)
             os.kill(process.pid, signal.SIGKILL)
             process.wait()
-        _, alive = psutil.wait_procs(workers, 10)
+        _, alive = psutil.wait_procs(workers, 60)  # one may still be importing
         assert not alive
     subprocess.run(command, check=True)
     assert files(tmp_path / "cut") == files(tmp_path / "whole")
