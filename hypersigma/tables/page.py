@@ -61,14 +61,14 @@ def parts(records: Records) -> Iterator[str]:
 def table(records: Records) -> str:
     """Return a table as HTML; the best of a column is bold."""
     columns, found = columns_of(records), rows(records)
-    names = ["method", *head(columns), "seeds", "time", "run"]
+    names = ["method", *head(columns), "seeds", "time"]
     lines = ["".join(f"<th>{html.escape(name)}</th>" for name in names)]
     for row, texts in zip(found, cells_of(found, columns), strict=True):
         cells = [html.cell(row.name)]
         for text, best in texts:
             inner = html.escape(text)
             cells.append(f"<td class=n>{f'<b>{inner}</b>' if best else inner}</td>")
-        cells += [html.cell(row.seeds), html.cell(time_of(row)), html.cell(row.folder)]
+        cells += [html.cell(row.seeds), html.cell(time_of(row))]
         lines.append("".join(cells))
     return html.scrolled("<table>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>")
 

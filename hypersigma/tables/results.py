@@ -159,7 +159,7 @@ def write_markdown(path: Path, records: Records) -> Path:
     for title, mine in tables(records):
         columns, found = columns_of(mine), rows(mine)
         lines += [f"## {title}", "", about(mine), ""]
-        lines.append("| method | " + " | ".join(head(columns)) + " | seeds | time | run |")
+        lines.append("| method | " + " | ".join(head(columns)) + " | seeds | time | run of the first |")
         lines.append("|---" * (len(columns) + 4) + "|")
         for row, texts in zip(found, cells_of(found, columns), strict=True):
             cells = [f"**{text}**" if best else text for text, best in texts]
@@ -175,7 +175,7 @@ def about(records: Records) -> str:
     config = records[0]["config"]
     return (
         f"{config['task'].replace('_', ' ')} of `{config['data']}`; mean ± standard deviation over "
-        "seeds; the best mean is bold; time and run are of one seed."
+        "seeds; the best mean is bold; time is of one seed."
     )
 
 
