@@ -159,7 +159,8 @@ def write_markdown(path: Path, records: Records) -> Path:
     for title, mine in tables(records):
         columns, found = columns_of(mine), rows(mine)
         lines += [f"## {title}", "", about(mine), ""]
-        lines.append("| method | " + " | ".join(head(columns)) + " | seeds | time | run of the first |")
+        names = ["method", *head(columns), "seeds", "time", "run of the first"]
+        lines.append("| " + " | ".join(names) + " |")
         lines.append("|---" * (len(columns) + 4) + "|")
         for row, texts in zip(found, cells_of(found, columns), strict=True):
             cells = [f"**{text}**" if best else text for text, best in texts]
