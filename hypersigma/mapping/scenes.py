@@ -56,7 +56,7 @@ from storage.store import (
 
 logger = logging.getLogger(__name__)
 
-FILES = (*DATA_SUFFIXES, ".hdr", ".tif", ".tiff", ".mat", ".npy", ".npz")
+SUFFIXES = (*DATA_SUFFIXES, ".hdr", ".tif", ".tiff", ".mat", ".npy", ".npz")
 ONE_SPLIT = {"block_km": 100, "guard_m": 0, "fractions": {"test": 1.0}}
 """No tile is left out because it lies between two."""
 BUILD = (
@@ -133,12 +133,16 @@ def map_scene(config: MapConfig) -> dict[str, Any]:
 def _mapped(
     config: MapConfig, found: Checkpoint, trained: TaskConfig, shown: Seen, said: dict[str, Any]
 ) -> dict[str, Any]:
-    source, origin = open_source(config, Facts.from_json(found.state["facts"]))
+    facts = Facts.from_json(found.state["facts"])
+    source, origin = open_source(config, facts, trained.task)
+    if said:
+        # The same file name may hold another product by now.
+        origin = said | {"snapshot": origin["snapshot"]}
     here = Facts(source.bands, source.wavelength, units=source.units)
     check_facts(found, here, where=source.name)
     check_values(shown.model, source)
     identity = {
-        "scene": source.name, **(said or origin), "checkpoint": str(found.folder.resolve()),
+        "scene": source.name, **origin, "checkpoint": str(found.folder.resolve()),
         "weights": found.state["files"], "task": trained.task, "mode": trained.mode,
         "size": trained.size, "step": found.state["step"],
     }  # fmt: skip
@@ -157,7 +161,7 @@ def _mapped(
 def stem_of(name: str) -> str:
     """Return a scene's name without what says which kind of file it is in."""
     path = Path(name)
-    return path.stem if path.suffix.lower() in FILES else path.name
+    return path.stem if path.suffix.lower() in SUFFIXES else path.name
 
 
 def _check_dates(config: MapConfig, task: str) -> None:
@@ -188,13 +192,23 @@ def alone(path: Path) -> Iterator[None]:
         ) from error
 
 
-def open_source(config: MapConfig, facts: Facts) -> tuple[Source, dict[str, Any]]:
+def open_source(config: MapConfig, facts: Facts, task: str) -> tuple[Source, dict[str, Any]]:
     """Open the scene without the bands that the model's data left out.
 
     Returns:
-        The scene; and what it is, as plain data.
+        The scene, of both dates for a change detection; and what it is, as plain data.
+
+    Raises:
+        ValueError: There is one date where two are needed, or they do not fit each other.
     """
     sources, origin = _opened(config)
+    dates = 2 if task == "change_detection" else 1
+    if len(sources) < dates:
+        raise ValueError(
+            f"{sources[0].name}: expected two dates for a change detection, got one; name the "
+            "second file as `other`"
+        )
+    sources = sources[:dates]
     for one in sources:
         if one.bands == facts.bands + len(facts.left_out):
             one.leave_out(facts.left_out)
@@ -238,8 +252,9 @@ def open_model(config: MapConfig) -> Seen:
 def opened(config: MapConfig) -> Opened:
     """Open what a worker needs."""
     shown = open_model(config)
-    facts = Facts.from_json(open_run(config.checkpoint)[0].state["facts"])
-    return shown.run, shown.source(open_source(config, facts)[0])
+    found, trained = open_run(config.checkpoint)
+    source, _ = open_source(config, Facts.from_json(found.state["facts"]), trained.task)
+    return shown.run, shown.source(source)
 
 
 def _fill(rows: Rows, config: MapConfig, shown: Seen, source: Source) -> None:

@@ -246,6 +246,27 @@ def test_each_task_of_a_scene_has_its_map(tmp_path, task, kind, there, here):
         whole = file[there]
     with rasterio.open(found["maps"][here]) as file:
         np.testing.assert_allclose(np.squeeze(file.read()), np.squeeze(whole), atol=1e-4)
+    use = {"checkpoint": tmp_path / "run", "data": data, "out": tmp_path / "of_data"}
+    found = call("predict", yaml_of(tmp_path / "map.yaml", use))
+    with rasterio.open(found["maps"][here]) as file:
+        np.testing.assert_allclose(np.squeeze(file.read()), np.squeeze(whole), atol=1e-4)
+    if task == "change_detection":
+        plain = yaml.safe_load(data.read_text())
+        plain["synthetic"] |= {"kind": "classes"}
+        data.write_text(yaml.safe_dump(plain))
+        message = refusal("predict", yaml_of(tmp_path / "map.yaml", use))
+        assert "expected two dates for a change detection, got one" in message
+
+
+def test_of_two_dates_a_task_of_one_maps_the_first(trained, tmp_path):
+    folder, _ = trained
+    plain = yaml.safe_load((folder / "classes.yaml").read_text())
+    plain["synthetic"] |= {"kind": "change"}
+    (tmp_path / "dates.yaml").write_text(yaml.safe_dump(plain))
+    found = map_scene(MapConfig(
+        checkpoint=folder / "run", data=str(tmp_path / "dates.yaml"), out=tmp_path / "map"
+    ))  # fmt: skip
+    assert (found["height"], found["width"]) == (60, 44)
 
 
 def test_a_scene_in_other_units_is_refused(trained, tmp_path):
